@@ -1,0 +1,64 @@
+"""The one place where errors become HTTP answers."""
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from loguru import logger
+from starlette.exceptions import HTTPException
+
+from app.exceptions import AppError
+from app.middlewares import REQUEST_ID_HEADER, get_request_id
+from app.schemas import ErrorResponse
+
+_HTTP_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def error_answer(
+    request: Request, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The error body of the API contract."""
+    body = ErrorResponse(detail=detail, code=code, request_id=get_request_id(request.scope))
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+
+
+def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AppError)
+    return error_answer(request, error.status, error.code, error.detail, error.headers)
+
+
+def _handle_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
+    return error_answer(request, error.status_code, code, str(error.detail), error.headers)
+
+
+def _handle_unexpected_error(request: Request, error: Exception) -> JSONResponse:
+    request_id = get_request_id(request.scope)
+    logger.opt(exception=error).error(
+        "unhandled error in {} {} (request {})", request.method, request.url.path, request_id
+    )
+    # This handler answers outside every other middleware, so the header is set here.
+    return error_answer(
+        request,
+        AppError.status,
+        AppError.code,
+        AppError.detail,
+        {REQUEST_ID_HEADER: request_id} if request_id else None,
+    )
+
+
+def add_exception_handlers(app: FastAPI) -> None:
+    """Register the handlers on `app`. FastAPI's own 422 for payload validation stays."""
+    app.add_exception_handler(AppError, _handle_app_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(Exception, _handle_unexpected_error)

@@ -1,0 +1,1 @@
+"""What was predicted, for whom, and what people said of it."""
