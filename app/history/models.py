@@ -82,4 +82,6 @@ class Stream(Base):
     latency_ms: Mapped[float | None]
     """Mean time from a frame's arrival to its answer; null when none was answered."""
     label_counts: Mapped[dict[str, int]] = mapped_column(JSON)
+    labels: Mapped[str] = mapped_column(Text)
+    """The keys of `label_counts`, each between line feeds, as in `Prediction`."""
     close_code: Mapped[int]
