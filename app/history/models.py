@@ -38,7 +38,10 @@ class Prediction(Base):
     cached: Mapped[bool] = mapped_column(default=False)
 
     feedback: Mapped["Feedback | None"] = relationship(
-        back_populates="prediction", lazy="raise", passive_deletes=True, cascade="all, delete-orphan"
+        back_populates="prediction",
+        lazy="raise",
+        passive_deletes=True,
+        cascade="all, delete-orphan",
     )
 
 
