@@ -1,6 +1,7 @@
 """ORM models of what was predicted."""
 
 import uuid
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -8,6 +9,17 @@ from sqlalchemy import JSON, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.database import Base, new_id, now
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    """The distinct labels, in their order, each between line feeds; empty where there is none."""
+    distinct = dict.fromkeys(label.replace("\n", " ") for label in labels)
+    return "\n".join(["", *distinct, ""]) if distinct else ""
+
+
+def split_labels(joined: str) -> list[str]:
+    """What `join_labels` joined."""
+    return joined[1:-1].split("\n") if joined else []
 
 
 class Prediction(Base):
