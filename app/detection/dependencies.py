@@ -1,0 +1,28 @@
+"""What the detector's doors ask for."""
+
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from app.detection.stream import StreamRegistry
+from app.inference.engine import ModelHandle
+from app.inference.yolos import Detections, ImageInput
+
+DetectorHandle = ModelHandle[ImageInput, Detections]
+
+
+def get_detector(connection: HTTPConnection) -> DetectorHandle:
+    """The object detector, as the lifespan started it."""
+    detector: DetectorHandle = connection.app.state.detector
+    return detector
+
+
+def get_streams(connection: HTTPConnection) -> StreamRegistry:
+    """The open streams of this process."""
+    streams: StreamRegistry = connection.app.state.streams
+    return streams
+
+
+Detector = Annotated[DetectorHandle, Depends(get_detector)]
+Streams = Annotated[StreamRegistry, Depends(get_streams)]

@@ -1,0 +1,161 @@
+"""The detector's doors: one upload by REST, and the WebSocket whose life is in `stream`."""
+
+import asyncio
+from collections import Counter
+from typing import Annotated
+
+from fastapi import APIRouter, File, Query, Request, Response, UploadFile, WebSocket
+
+from app.auth.dependencies import authenticate_stream
+from app.calls import InferenceRequest, InferenceRequestDep, server_timing
+from app.config import Settings
+from app.database import new_id
+from app.detection.dependencies import Detector, DetectorHandle, Streams
+from app.detection.drawing import draw
+from app.detection.schemas import (
+    DetectionResponse,
+    ImageResponse,
+    Labels,
+    MaxObjects,
+    ObjectResponse,
+    Threshold,
+    describe_objects,
+)
+from app.detection.stream import CloseCode, DetectionStream, TooManyStreamsError
+from app.exceptions import AppError
+from app.history.dependencies import RecorderDep
+from app.history.records import PredictionRecord
+from app.inference.engine import Answer
+from app.inference.images import ImageLimits
+from app.inference.yolos import Detections, DetectionSettings, ImageInput
+from app.schemas import error_responses
+
+router = APIRouter(tags=["Object detection"])
+
+_PICTURES = ("image/png", "image/jpeg")
+
+
+@router.post(
+    "/object-detection",
+    summary="Find the objects in an image",
+    response_model=DetectionResponse,
+    responses=error_responses(401, 403, 413, 415, 422, 429, 503, 504)
+    | {
+        200: {
+            "description": "The objects; or, if `Accept` asks for it, the picture with boxes.",
+            "content": {picture: {"schema": {"type": "string"}} for picture in _PICTURES},
+        }
+    },
+)
+async def detect(
+    image: Annotated[UploadFile, File(description="JPEG, PNG or WebP.")],
+    request: Request,
+    response: Response,
+    detector: Detector,
+    recorder: RecorderDep,
+    inference_request: InferenceRequestDep,
+    threshold: Annotated[Threshold | None, Query()] = None,
+    labels: Annotated[Labels, Query()] = [],  # noqa: B006 (FastAPI copies it)
+    max_objects: Annotated[MaxObjects, Query()] = 100,
+) -> DetectionResponse | Response:
+    """Boxes are in pixels of the image as a person sees it (EXIF orientation applied), clipped
+    to it, best first. With `Accept: image/png` or `image/jpeg` the answer is the picture with
+    the boxes drawn."""
+    settings: Settings = request.app.state.settings
+    wanted = DetectionSettings(
+        threshold=settings.detection_threshold if threshold is None else threshold,
+        labels=frozenset(labels) or None,
+        max_objects=max_objects,
+    )
+    data = await image.read()
+    answer = await detector.predict(ImageInput(data, wanted), inference_request.call)
+    record = _record(inference_request, detector, image.filename, answer)
+    if record is not None:
+        await recorder.record(record)
+    picture = _accepted_picture(request.headers.get("accept", ""))
+    timing = server_timing(answer.timing)
+    if picture is not None:
+        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        drawn = await asyncio.to_thread(draw, data, answer.output, limits, picture)
+        return Response(drawn, media_type=picture, headers={"Server-Timing": timing})
+    response.headers["Server-Timing"] = timing
+    return DetectionResponse(
+        objects=[
+            ObjectResponse(box=found.box, label=found.label, score=found.score)
+            for found in answer.output.objects
+        ],
+        image=ImageResponse(width=answer.output.width, height=answer.output.height),
+        model=detector.info.name,
+        version=detector.info.version,
+        id=record.id if record is not None else new_id(),
+    )
+
+
+@router.websocket("/object-detection")
+async def stream(
+    websocket: WebSocket, detector: Detector, recorder: RecorderDep, streams: Streams
+) -> None:
+    """Frames in, objects out; see `DetectionStream`."""
+    settings: Settings = websocket.app.state.settings
+    # Accepted first, refused after: a close code before the handshake reaches no browser.
+    await websocket.accept()
+    try:
+        caller = await authenticate_stream(websocket)
+    except AppError as error:
+        code = CloseCode.TRY_LATER if error.status == 503 else CloseCode.NOT_ALLOWED
+        await websocket.close(code, error.detail)
+        return
+    open_stream = DetectionStream(
+        websocket,
+        detector,
+        caller,
+        authenticate=lambda: authenticate_stream(websocket),
+        recorder=recorder,
+        settings=DetectionSettings(threshold=settings.detection_threshold),
+        max_frame_bytes=settings.max_image_bytes,
+        frame_timeout_s=settings.request_timeout_s,
+        store=websocket.headers.get("x-no-store") != "1",
+    )
+    try:
+        with streams.admit(open_stream):
+            await open_stream.run()
+    except TooManyStreamsError as error:
+        await websocket.close(CloseCode.TRY_LATER, error.detail)
+
+
+def _record(
+    request: InferenceRequest,
+    detector: DetectorHandle,
+    file_name: str | None,
+    answer: Answer[Detections],
+) -> PredictionRecord | None:
+    user_id = request.caller.user_id
+    if not request.store or user_id is None:
+        return None
+    detections = answer.output
+    return PredictionRecord(
+        user_id=user_id,
+        kind="image",
+        model=detector.info.name,
+        model_version=detector.info.version,
+        result={
+            "objects": describe_objects(detections),
+            "image": {"width": detections.width, "height": detections.height},
+        },
+        labels=tuple(Counter(found.label for found in detections.objects)),
+        latency_ms=answer.timing.total_ms,
+        input_name=file_name,
+    )
+
+
+def _accepted_picture(accept: str) -> str | None:
+    """The picture type that `Accept` names before JSON or anything, if it does."""
+    for media_range in accept.split(","):
+        media_type = media_range.partition(";")[0].strip().lower()
+        if media_type in _PICTURES:
+            return media_type
+        if media_type == "image/*":
+            return "image/png"
+        if media_type in ("application/json", "application/*", "*/*"):
+            return None
+    return None

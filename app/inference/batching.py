@@ -1,0 +1,403 @@
+"""Dynamic batching: what waits while the model works goes through it together.
+
+A lone item never waits for company: the moment the model is free, it gets what is there. Under
+load the next batch gathers while the present one computes, so batches grow with the load and
+shrink with it. Callers take turns, whatever the number of their connections.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from loguru import logger
+
+from app.exceptions import AppError
+from app.inference.base import (
+    InferenceModel,
+    InferenceTimeoutError,
+    ModelFailedError,
+    ModelInfo,
+    ModelLoadError,
+    ModelState,
+    ModelUnavailableError,
+    QueueFullError,
+)
+
+PreparedT = TypeVar("PreparedT")
+OutputT = TypeVar("OutputT")
+
+
+@dataclass(slots=True)
+class WorkItem(Generic[PreparedT, OutputT]):
+    """One prepared input on its way to the model."""
+
+    prepared: PreparedT
+    cost: int
+    key: object
+    flow: str
+    deadline: float
+    """On the clock of `time.monotonic`, in seconds."""
+    future: "asyncio.Future[OutputT]"
+    queued_at: float
+    started_at: float = 0.0
+    finished_at: float = 0.0
+
+
+class FairQueue(Generic[PreparedT, OutputT]):
+    """First come, first served within a flow; between flows, one item each in turn."""
+
+    def __init__(self) -> None:
+        self._flows: OrderedDict[str, deque[WorkItem[PreparedT, OutputT]]] = OrderedDict()
+        self._size = 0
+        self.cost = 0
+        """Summed cost of what waits."""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def push(self, item: WorkItem[PreparedT, OutputT]) -> None:
+        """Append `item` to its flow."""
+        flow = self._flows.get(item.flow)
+        if flow is None:
+            flow = self._flows[item.flow] = deque()
+        flow.append(item)
+        self._size += 1
+        self.cost += item.cost
+
+    def take(
+        self, budget: int, is_wanted: Callable[[WorkItem[PreparedT, OutputT]], bool]
+    ) -> list[WorkItem[PreparedT, OutputT]]:
+        """Remove the next batch: equal keys, together within `budget`, at least one item.
+
+        Items for which `is_wanted` is false are removed and not returned. A flow whose next
+        item does not fit keeps its turn for the next batch.
+        """
+        batch: list[WorkItem[PreparedT, OutputT]] = []
+        spent = 0
+        waiting: deque[str] = deque(self._flows)
+        while waiting:
+            name = waiting.popleft()
+            flow = self._flows[name]
+            item: WorkItem[PreparedT, OutputT] | None = None
+            while flow:
+                item = flow[0]
+                if is_wanted(item):
+                    break
+                self._drop_head(flow)
+                item = None
+            if item is None:
+                del self._flows[name]
+                continue
+            if batch and (item.key != batch[0].key or spent + item.cost > budget):
+                continue
+            self._drop_head(flow)
+            batch.append(item)
+            spent += item.cost
+            if flow:
+                self._flows.move_to_end(name)
+                waiting.append(name)
+            else:
+                del self._flows[name]
+        return batch
+
+    def clear(self) -> list[WorkItem[PreparedT, OutputT]]:
+        """Remove and return everything that waits."""
+        items = [item for flow in self._flows.values() for item in flow]
+        self._flows.clear()
+        self._size = self.cost = 0
+        return items
+
+    def _drop_head(self, flow: deque[WorkItem[PreparedT, OutputT]]) -> None:
+        item = flow.popleft()
+        self._size -= 1
+        self.cost -= item.cost
+
+
+@dataclass(slots=True)
+class BatcherStats:
+    """Counters since the start; read by monitoring."""
+
+    submitted: int = 0
+    answered: int = 0
+    failed: int = 0
+    refused: int = 0
+    dropped: int = 0
+    """Cancelled or expired before they cost compute."""
+    batches: int = 0
+    restarts: int = 0
+    on_batch: list[Callable[[int, float, float], None]] = field(default_factory=list)
+    """Called after each batch with its size, the longest queue wait and its time, in seconds."""
+
+
+class DynamicBatcher(Generic[PreparedT, OutputT]):
+    """Feeds one model from a bounded queue, on a thread that only this model uses.
+
+    Runs in one event loop; every method is to be called from it. `size` bounds the number of
+    waiting items. The thread is supervised: should it die, everything that waits is answered
+    with `ModelUnavailableError`, and a new thread loads the model again.
+    """
+
+    def __init__(
+        self,
+        model: InferenceModel[Any, PreparedT, OutputT],
+        *,
+        size: int,
+        restart_pause_s: float = 1.0,
+    ) -> None:
+        self.model = model
+        self.size = size
+        self.restart_pause_s = restart_pause_s
+        self.state = ModelState.STOPPED
+        self.info: ModelInfo | None = None
+        self.stats = BatcherStats()
+        self._queue: FairQueue[PreparedT, OutputT] = FairQueue()
+        self._in_flight: list[WorkItem[PreparedT, OutputT]] = []
+        self._dispatch_scheduled = False
+        self._jobs: queue.SimpleQueue[list[WorkItem[PreparedT, OutputT]] | None]
+        self._thread: threading.Thread | None = None
+        self._ready: asyncio.Future[ModelInfo]
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+        # Seconds of model time per unit of cost, a moving average; None until measured.
+        self._seconds_per_cost: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    async def start(self) -> ModelInfo:
+        """Start the thread, load and warm up the model. Raises `ModelLoadError`."""
+        self._loop = asyncio.get_running_loop()
+        self._stopping = False
+        self._start_thread()
+        return await self._ready
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse new items, finish what waits within `timeout_s`, fail the rest, end the thread."""
+        self._stopping = True
+        if self._queue or self._in_flight:
+            self._idle.clear()
+            try:
+                await asyncio.wait_for(self._idle.wait(), timeout_s)
+            except TimeoutError:
+                logger.warning("{}: {} items cut off at shutdown", self.model.name, len(self))
+        self._fail_all(ModelUnavailableError("The service is shutting down."))
+        self.state = ModelState.STOPPED
+        if self._thread is not None:
+            self._jobs.put(None)
+            # A forward pass cannot be interrupted; the thread is a daemon and ends with it.
+            await asyncio.to_thread(self._thread.join, timeout_s)
+
+    def submit(
+        self, items: Sequence[PreparedT], *, flow: str, deadline: float
+    ) -> list[WorkItem[PreparedT, OutputT]]:
+        """Queue `items`, all or none. Each one's `future` gets its output or an exception.
+
+        Raises `QueueFullError` when the queue is full or its work cannot be done before
+        `deadline`, and `ModelUnavailableError` when the model is not ready.
+        """
+        if self.state is not ModelState.READY or self._stopping:
+            self.stats.refused += len(items)
+            raise ModelUnavailableError(retry_after_s=self.restart_pause_s)
+        waiting = len(self._queue)
+        # A request larger than the queue itself passes when it comes alone.
+        if waiting and waiting + len(items) > self.size:
+            self.stats.refused += len(items)
+            raise QueueFullError(retry_after_s=self.expected_wait_s())
+        now = time.monotonic()
+        if now + self.expected_wait_s() > deadline:
+            self.stats.refused += len(items)
+            raise QueueFullError(retry_after_s=self.expected_wait_s())
+        work = [
+            WorkItem(
+                prepared=prepared,
+                cost=self.model.cost(prepared),
+                key=self.model.batch_key(prepared),
+                flow=flow,
+                deadline=deadline,
+                future=self._loop.create_future(),
+                queued_at=now,
+            )
+            for prepared in items
+        ]
+        for item in work:
+            self._queue.push(item)
+        self.stats.submitted += len(work)
+        self._schedule_dispatch()
+        return work
+
+    def expected_wait_s(self) -> float:
+        """Seconds until what waits now is done, from the measured rate; 0 before a measurement."""
+        return self._queue.cost * (self._seconds_per_cost or 0.0)
+
+    def _schedule_dispatch(self) -> None:
+        # Not at once: requests that the loop reads in the same turn go into the same batch.
+        if not self._dispatch_scheduled and not self._in_flight:
+            self._dispatch_scheduled = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatch_scheduled = False
+        if self._in_flight or self.state is not ModelState.READY:
+            return
+        batch = self._queue.take(self.model.batch_budget, self._is_wanted)
+        if batch:
+            self._in_flight = batch
+            self._jobs.put(batch)
+        else:
+            self._idle.set()
+
+    def _is_wanted(self, item: WorkItem[PreparedT, OutputT]) -> bool:
+        if item.future.done():
+            self.stats.dropped += 1
+            return False
+        if item.deadline <= time.monotonic():
+            self.stats.dropped += 1
+            item.future.set_exception(InferenceTimeoutError())
+            return False
+        return True
+
+    def _start_thread(self) -> None:
+        self.state = ModelState.LOADING
+        self._jobs = queue.SimpleQueue()
+        self._ready = self._loop.create_future()
+        self._thread = threading.Thread(
+            target=self._run_thread,
+            args=(self._jobs, self._ready),
+            name=f"model-{self.model.name}",
+            daemon=True,
+        )
+        self._thread.start()
+
+    # -- on the model's thread ---------------------------------------------------------------
+
+    def _run_thread(
+        self,
+        jobs: "queue.SimpleQueue[list[WorkItem[PreparedT, OutputT]] | None]",
+        ready: "asyncio.Future[ModelInfo]",
+    ) -> None:
+        error: BaseException | None = None
+        try:
+            info = self.model.load()
+            self.model.warm_up()
+            self._call_in_loop(self._on_ready, ready, info)
+            while (batch := jobs.get()) is not None:
+                started = time.monotonic()
+                results = self._run_batch(batch)
+                self._call_in_loop(self._on_batch, batch, results, started, time.monotonic())
+        # Whatever ends the thread must be told, or its callers would wait for ever.
+        except BaseException as caught:
+            error = caught
+        if error is not None:
+            self._call_in_loop(self._on_thread_death, ready, error)
+
+    def _run_batch(self, batch: list[WorkItem[PreparedT, OutputT]]) -> "list[OutputT | Exception]":
+        try:
+            outputs = self.model.predict([item.prepared for item in batch])
+            if len(outputs) != len(batch):
+                raise ValueError(f"{len(outputs)} outputs for {len(batch)} inputs")
+            return list(outputs)
+        except Exception as error:
+            if len(batch) == 1:
+                return [self._as_item_error(error)]
+            logger.warning("{}: a batch failed, retrying one by one: {!r}", self.model.name, error)
+        results: list[OutputT | Exception] = []
+        for item in batch:
+            try:
+                (output,) = self.model.predict([item.prepared])
+                results.append(output)
+            except Exception as error:
+                results.append(self._as_item_error(error))
+        return results
+
+    def _as_item_error(self, error: Exception) -> Exception:
+        if isinstance(error, AppError):
+            return error
+        logger.opt(exception=error).error("{}: the model failed on an input", self.model.name)
+        return ModelFailedError()
+
+    def _call_in_loop(self, callback: Callable[..., None], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            # The loop is closed: the process is ending and nobody waits any more.
+            logger.debug("{}: the event loop has gone", self.model.name)
+
+    # -- back in the event loop --------------------------------------------------------------
+
+    def _on_ready(self, ready: "asyncio.Future[ModelInfo]", info: ModelInfo) -> None:
+        self.info = info
+        self.state = ModelState.READY
+        if not ready.done():
+            ready.set_result(info)
+        self._schedule_dispatch()
+
+    def _on_batch(
+        self,
+        batch: list[WorkItem[PreparedT, OutputT]],
+        results: "list[OutputT | Exception]",
+        started: float,
+        finished: float,
+    ) -> None:
+        if batch is not self._in_flight:
+            return
+        self._in_flight = []
+        cost = 0
+        longest_wait = 0.0
+        for item, result in zip(batch, results, strict=True):
+            item.started_at = started
+            item.finished_at = finished
+            cost += item.cost
+            longest_wait = max(longest_wait, started - item.queued_at)
+            if item.future.done():
+                continue
+            if isinstance(result, Exception):
+                self.stats.failed += 1
+                item.future.set_exception(result)
+            else:
+                self.stats.answered += 1
+                item.future.set_result(result)
+        self.stats.batches += 1
+        per_cost = (finished - started) / max(1, cost)
+        known = self._seconds_per_cost
+        self._seconds_per_cost = per_cost if known is None else 0.8 * known + 0.2 * per_cost
+        for observe in self.stats.on_batch:
+            observe(len(batch), longest_wait, finished - started)
+        if self._queue:
+            # The callers just answered get the loop first: what they send next joins the batch.
+            self._schedule_dispatch()
+        else:
+            self._idle.set()
+
+    def _on_thread_death(self, ready: "asyncio.Future[ModelInfo]", error: BaseException) -> None:
+        self.state = ModelState.FAILED
+        self._fail_all(ModelUnavailableError(retry_after_s=self.restart_pause_s))
+        if not ready.done() and self.info is None:
+            ready.set_exception(
+                error
+                if isinstance(error, ModelLoadError)
+                else ModelLoadError(f"{self.model.name}: {error!r}")
+            )
+            return
+        logger.opt(exception=error).error("{}: the model's thread died", self.model.name)
+        if not self._stopping:
+            self.stats.restarts += 1
+            self._loop.call_later(self.restart_pause_s, self._restart)
+
+    def _restart(self) -> None:
+        if not self._stopping and self.state is ModelState.FAILED:
+            logger.info("{}: loading again", self.model.name)
+            self._start_thread()
+
+    def _fail_all(self, error: AppError) -> None:
+        for item in (*self._in_flight, *self._queue.clear()):
+            if not item.future.done():
+                self.stats.failed += 1
+                item.future.set_exception(error)
+        self._in_flight = []
+        self._idle.set()

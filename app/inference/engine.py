@@ -1,0 +1,254 @@
+"""The inference engine: owns the models, and is the one way in for every door.
+
+A call goes through preprocessing (in a thread pool, so that decoding the next image overlaps
+the forward pass of this one), the model's batcher, and back with its timing.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from loguru import logger
+
+from app.inference.base import (
+    CallerGoneError,
+    InferenceModel,
+    InferenceTimeoutError,
+    ModelInfo,
+    ModelNotFoundError,
+    ModelState,
+    QueueFullError,
+)
+from app.inference.batching import DynamicBatcher
+
+InputT = TypeVar("InputT")
+OutputT = TypeVar("OutputT")
+Result = TypeVar("Result")
+
+# A caller's presence is checked only after this many seconds: most answers are there before.
+_PRESENCE_CHECK_AFTER_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who asks, and until when an answer is of use."""
+
+    flow: str
+    """Calls of one flow are served in order; flows take turns."""
+    deadline: float
+    """On the clock of `time.monotonic`, in seconds."""
+    gone: Callable[[], Awaitable[None]] | None = None
+    """Returns an awaitable that ends when the caller has left; None when that cannot be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of one call went, in milliseconds."""
+
+    decode_ms: float = 0.0
+    queue_ms: float = 0.0
+    inference_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[OutputT]):
+    """One output of a model with its timing."""
+
+    output: OutputT
+    timing: Timing
+
+
+class ModelHandle(Generic[InputT, OutputT]):
+    """One model as the doors see it."""
+
+    def __init__(
+        self,
+        model: InferenceModel[InputT, Any, OutputT],
+        pool: ThreadPoolExecutor,
+        *,
+        queue_size: int,
+    ) -> None:
+        self.model = model
+        self.batcher: DynamicBatcher[Any, OutputT] = DynamicBatcher(model, size=queue_size)
+        self._pool = pool
+        self._queue_size = queue_size
+        self._preprocessing = 0
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def state(self) -> ModelState:
+        """Where the model is in its life."""
+        return self.batcher.state
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of the model; complete once it has been loaded."""
+        if self.batcher.info is None:
+            raise RuntimeError(f"{self.name} has not been loaded")
+        return self.batcher.info
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether the queue is so full that a new caller would be refused."""
+        return len(self.batcher) >= self.batcher.size
+
+    async def predict(self, item: InputT, call: Call) -> Answer[OutputT]:
+        """Answer one input. Raises what `predict_many` raises."""
+        (answer,) = await self.predict_many([item], call)
+        return answer
+
+    async def predict_many(self, items: Sequence[InputT], call: Call) -> list[Answer[OutputT]]:
+        """Answer inputs in order, all or none.
+
+        Raises `AppError` of the model's preprocessing on bad input, `QueueFullError` over
+        capacity, `ModelUnavailableError` while the model is not ready, `ModelFailedError` when
+        it fails on an input, `InferenceTimeoutError` past the deadline, and `CallerGoneError`
+        when nobody waits for the answer any more.
+        """
+        return await _bounded(self._predict_many(items, call), call)
+
+    async def _predict_many(self, items: Sequence[InputT], call: Call) -> list[Answer[OutputT]]:
+        arrived = time.monotonic()
+        if self.model.preprocess_computes:
+            prepared = [await self._preprocess(item, call) for item in items]
+        else:
+            prepared = [self.model.preprocess(item) for item in items]
+        decoded = time.monotonic()
+        work = self.batcher.submit(prepared, flow=call.flow, deadline=call.deadline)
+        try:
+            outputs = [await item.future for item in work]
+        finally:
+            for item in work:
+                item.future.cancel()
+        done = time.monotonic()
+        return [
+            Answer(
+                output,
+                Timing(
+                    decode_ms=(decoded - arrived) * 1000,
+                    queue_ms=(item.started_at - item.queued_at) * 1000,
+                    inference_ms=(item.finished_at - item.started_at) * 1000,
+                    total_ms=(done - arrived) * 1000,
+                ),
+            )
+            for item, output in zip(work, outputs, strict=True)
+        ]
+
+    async def _preprocess(self, item: InputT, call: Call) -> Any:
+        # The pool's own queue has no bound; images that wait for decoding are held in memory.
+        if self._preprocessing >= self._queue_size:
+            raise QueueFullError(retry_after_s=max(1.0, self.batcher.expected_wait_s()))
+        self._preprocessing += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool, self._preprocess_in_time, item, call.deadline
+            )
+        finally:
+            self._preprocessing -= 1
+
+    def _preprocess_in_time(self, item: InputT, deadline: float) -> Any:
+        if time.monotonic() >= deadline:
+            raise InferenceTimeoutError
+        return self.model.preprocess(item)
+
+
+async def _bounded(work: Awaitable[Result], call: Call) -> Result:
+    """Await `work`, but no longer than to the deadline and no longer than the caller stays."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    watcher: asyncio.Task[None] | None = None
+    caller_gone = False
+
+    async def watch(gone: Callable[[], Awaitable[None]]) -> None:
+        nonlocal caller_gone
+        await gone()
+        caller_gone = True
+        task.cancel()
+
+    def start_watching(gone: Callable[[], Awaitable[None]]) -> None:
+        nonlocal watcher
+        watcher = loop.create_task(watch(gone))
+
+    timer = (
+        loop.call_later(_PRESENCE_CHECK_AFTER_S, start_watching, call.gone) if call.gone else None
+    )
+    try:
+        async with asyncio.timeout_at(call.deadline):
+            return await work
+    except TimeoutError as error:
+        raise InferenceTimeoutError from error
+    except asyncio.CancelledError:
+        if caller_gone and task.uncancel() == 0:
+            raise CallerGoneError from None
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+        if watcher is not None:
+            watcher.cancel()
+
+
+class InferenceEngine:
+    """All models of a process: starts, names and stops them."""
+
+    def __init__(self, *, queue_size: int, preprocess_threads: int = 2) -> None:
+        self._queue_size = queue_size
+        self._pool = ThreadPoolExecutor(preprocess_threads, thread_name_prefix="preprocess")
+        self._handles: dict[str, ModelHandle[Any, Any]] = {}
+
+    def add(self, model: InferenceModel[InputT, Any, OutputT]) -> ModelHandle[InputT, OutputT]:
+        """Put a model under the engine's care; `start` loads it."""
+        handle = ModelHandle(model, self._pool, queue_size=self._queue_size)
+        self._handles[model.name] = handle
+        return handle
+
+    def get(self, name: str) -> ModelHandle[Any, Any]:
+        """The handle of a model. Raises `ModelNotFoundError`."""
+        try:
+            return self._handles[name]
+        except KeyError:
+            raise ModelNotFoundError(f"There is no model named {name!r}.") from None
+
+    @property
+    def handles(self) -> list[ModelHandle[Any, Any]]:
+        """All models, in the order they were added."""
+        return list(self._handles.values())
+
+    async def start(self) -> None:
+        """Load all models, side by side. Raises `ModelLoadError`."""
+        async with asyncio.TaskGroup() as group:
+            for handle in self.handles:
+                group.create_task(handle.batcher.start())
+        for handle in self.handles:
+            info = handle.info
+            logger.info(
+                "model {} ({}) version {} ready on {}",
+                info.name,
+                info.task,
+                info.version,
+                info.device,
+            )
+
+    async def stop(self, timeout_s: float) -> None:
+        """Finish what waits within `timeout_s`, then end all threads."""
+        await asyncio.gather(*(handle.batcher.stop(timeout_s) for handle in self.handles))
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def problems(self) -> dict[str, str]:
+        """Why the engine is not ready, by part; empty when it is."""
+        found: dict[str, str] = {}
+        for handle in self.handles:
+            if handle.state is not ModelState.READY:
+                found[f"model:{handle.name}"] = f"is {handle.state}"
+            elif handle.is_saturated:
+                found[f"queue:{handle.name}"] = "is full"
+        return found

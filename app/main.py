@@ -1,0 +1,175 @@
+"""The application: `create_app`, and the lifespan that owns every resource."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from loguru import logger
+
+from app import __version__
+from app.auth.authenticator import Authenticator
+from app.auth.dependencies import declare_security_schemes
+from app.auth.endpoints import router as auth_router
+from app.config import Settings, get_settings
+from app.database import Database
+from app.detection.endpoints import router as detection_router
+from app.detection.stream import StreamRegistry
+from app.exception_handlers import add_exception_handlers
+from app.history.endpoints import router as history_router
+from app.history.recorder import HistoryRecorder
+from app.inference.cache import CachingClassifier, PredictionCache
+from app.inference.device import default_threads
+from app.inference.engine import InferenceEngine
+from app.inference.hub import find_checkpoint
+from app.inference.images import ImageLimits
+from app.inference.joblib_pipeline import JoblibTextClassifier
+from app.inference.registry import ModelRegistry
+from app.inference.yolos import ObjectDetector
+from app.middlewares import (
+    REQUEST_ID_HEADER,
+    BodyLimitMiddleware,
+    RequestIDMiddleware,
+    SecurityHeadersMiddleware,
+)
+from app.monitoring.endpoints import router as monitoring_router
+from app.monitoring.logging import configure_logging
+from app.predictions.endpoints import router as predictions_router
+from app.web.endpoints import router as web_router
+
+DESCRIPTION = """\
+Text classification with scikit-learn pipelines and object detection with YOLOS.
+
+Sign up with `POST /register`, then authorise with **one** of: a bearer token (`POST /token`, or
+the Authorize button), the session cookie of `POST /login`, or an API key in `X-API-Key`.
+
+**WebSocket** `/object-detection`: send one encoded image a binary message; each processed frame
+is answered by `{"objects": [...], "frame": 17, "dropped": 3, "image": {...}, "timing": {...}}`.
+A text message such as `{"threshold": 0.5, "labels": ["person"]}` changes the settings from the
+next frame on. Only the newest waiting frame is kept, so an answer is never about an old picture.
+
+```js
+const socket = new WebSocket(`wss://${location.host}/object-detection?token=${token}`);
+socket.onopen = () => canvas.toBlob((blob) => socket.send(blob), "image/jpeg");
+socket.onmessage = (event) => console.log(JSON.parse(event.data).objects);
+```
+"""
+
+TAGS = [
+    {"name": "Accounts", "description": "Sign up, prove who you are, sessions and API keys."},
+    {"name": "Predictions", "description": "Classify texts."},
+    {"name": "Object detection", "description": "Find objects in images."},
+    {"name": "History", "description": "What was predicted for you, and what you say of it."},
+    {"name": "Models", "description": "What answers, how good it is, and how it was made."},
+    {"name": "Operations", "description": "Health and metrics."},
+    {"name": "Administration", "description": "For administrators."},
+]
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Start every resource in order, and stop them in the opposite one."""
+    settings: Settings = app.state.settings
+    async with AsyncExitStack() as stack:
+        app.state.database = database = Database(
+            settings.database_url, pool_size=settings.database_pool_size
+        )
+        stack.push_async_callback(database.close)
+
+        app.state.authenticator = await stack.enter_async_context(Authenticator(settings, database))
+
+        app.state.recorder = recorder = HistoryRecorder(database)
+        await recorder.start()
+        stack.push_async_callback(recorder.close, settings.shutdown_timeout_s)
+
+        app.state.engine = engine = await _start_engine(app, settings)
+        stack.push_async_callback(engine.stop, settings.shutdown_timeout_s)
+
+        app.state.streams = streams = StreamRegistry(
+            max_streams=settings.max_streams, max_per_caller=settings.max_streams_per_caller
+        )
+        stack.push_async_callback(streams.close_all, settings.shutdown_timeout_s)
+
+        logger.info("Lookout {} is ready", __version__)
+        yield
+        logger.info("shutting down")
+
+
+async def _start_engine(app: FastAPI, settings: Settings) -> InferenceEngine:
+    """Load the models, off the event loop where that blocks. Raises `ModelLoadError`."""
+    registry = ModelRegistry(settings.models_dir)
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+    checkpoint = await asyncio.to_thread(
+        find_checkpoint, settings.detection_model, settings.models_dir, settings.hub_timeout_s
+    )
+    engine = InferenceEngine(queue_size=settings.queue_size)
+    classifier = engine.add(JoblibTextClassifier(registry, settings.text_model))
+    app.state.text_classifier = CachingClassifier(
+        classifier, PredictionCache(settings.prediction_cache_bytes)
+    )
+    app.state.detector = engine.add(
+        ObjectDetector(
+            checkpoint,
+            limits=limits,
+            device=settings.device,
+            threads=settings.cpu_threads or default_threads(settings.web_concurrency),
+            input_size=settings.detection_input_size,
+            registry=registry,
+        )
+    )
+    await engine.start()
+    return engine
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application for `settings`, by default those of the environment."""
+    settings = settings or get_settings()
+    configure_logging(
+        settings.log_level,
+        settings.log_format or ("json" if settings.environment == "production" else "text"),
+    )
+    app = FastAPI(
+        title="Lookout",
+        version=__version__,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        lifespan=lifespan,
+        # The pages come from `web`, with local assets, so that they work without internet.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    add_exception_handlers(app)
+
+    # The last one added is the outermost.
+    app.add_middleware(
+        BodyLimitMiddleware,
+        default=settings.max_json_bytes,
+        # The form around an image takes some bytes of its own.
+        limits={"/object-detection": settings.max_image_bytes + 64 * 1024},
+    )
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=[REQUEST_ID_HEADER, "Server-Timing", "Retry-After"],
+        )
+    app.add_middleware(SecurityHeadersMiddleware, strict_transport=settings.secure_cookies)
+    app.add_middleware(RequestIDMiddleware)
+
+    for router in (
+        auth_router,
+        predictions_router,
+        detection_router,
+        history_router,
+        monitoring_router,
+        web_router,
+    ):
+        app.include_router(router)
+    declare_security_schemes(app)
+    return app
