@@ -1,0 +1,48 @@
+"""One server process on this machine: `python -m app.serve`. Production uses gunicorn."""
+
+import socket
+
+import uvicorn
+from loguru import logger
+
+from app.config import get_settings
+
+
+class Server(uvicorn.Server):
+    """Says where the pages are, once they can be opened."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and not self.should_exit:
+            address = f"http://{self.config.host}:{self.config.port}"
+            logger.info("the page is at {}/ and the API's at {}/docs", address, address)
+
+
+def main() -> None:
+    """Serve until a signal; the process's status is uvicorn's."""
+    settings = get_settings()
+    config = uvicorn.Config(
+        "app.main:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        # Loguru has the one configuration of all loggers.
+        log_config=None,
+        access_log=False,
+        # JPEG does not compress any further; trying costs more than the frame's decoding.
+        ws_per_message_deflate=False,
+        # Over it the protocol itself closes with 1009, before the frame is in memory.
+        ws_max_size=settings.max_image_bytes + 1,
+        timeout_graceful_shutdown=round(settings.shutdown_timeout_s),
+        server_header=False,
+    )
+    server = Server(config)
+    server.run()
+    if not server.started:
+        raise SystemExit(3)
+
+
+if __name__ == "__main__":
+    main()
