@@ -3,10 +3,12 @@
 import argparse
 import asyncio
 import getpass
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +21,9 @@ from app.auth.service import Accounts
 from app.config import Settings, get_settings
 from app.database import Database
 from app.exceptions import AppError
+from app.inference import hub
+from app.inference.base import ModelLoadError
+from app.inference.registry import ModelRegistry
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 3.0
@@ -36,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app.cli", description="Administer Lookout.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_users_commands(commands)
+    _add_models_commands(commands)
     _add_wait_for_database_command(commands)
     return parser
 
@@ -49,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         print(f"The settings are wrong: {error}", file=sys.stderr)
     except CommandError as error:
+        print(error, file=sys.stderr)
+    except ModelLoadError as error:
         print(error, file=sys.stderr)
     except AppError as error:
         print(error.detail, file=sys.stderr)
@@ -128,6 +136,47 @@ async def _accounts(settings: Settings) -> AsyncIterator[Accounts]:
     finally:
         await authenticator.close()
         await database.close()
+
+
+# models
+
+
+def _add_models_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    models = commands.add_parser("models", help="artifacts and checkpoints").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    models.add_parser("list", help="list the artifacts and verify their digests").set_defaults(
+        run=_list_models
+    )
+    pull = models.add_parser("pull", help="fetch a detection checkpoint from the hub")
+    pull.add_argument("model", metavar="HUB_ID", help="as hustvl/yolos-tiny")
+    pull.add_argument(
+        "--to",
+        type=Path,
+        metavar="FOLDER",
+        help="also copy it here, to carry to a machine without internet (DETECTION_MODEL=FOLDER)",
+    )
+    pull.set_defaults(run=_pull_model)
+
+
+async def _list_models(_arguments: argparse.Namespace, settings: Settings) -> None:
+    registry = ModelRegistry(settings.models_dir)
+    for name in registry.names:
+        registry.read_verified(name)
+        entry = registry.entry(name)
+        print(f"{name}  {registry.version(name)}  {entry.task}  {len(entry.labels)} labels")
+
+
+async def _pull_model(arguments: argparse.Namespace, settings: Settings) -> None:
+    source = hub.fetch(arguments.model, settings.hub_timeout_s)
+    folder = source.folder
+    if arguments.to is not None:
+        arguments.to.mkdir(parents=True, exist_ok=True)
+        for file in hub.CHECKPOINT_FILES:
+            # The cache holds links; a copy is complete in itself.
+            shutil.copyfile(folder / file, arguments.to / file)
+        folder = arguments.to
+    print(f"{source.name} at {source.revision} is in {folder}")
 
 
 # wait-for-database

@@ -1,0 +1,57 @@
+# make run, make test, make lint: each sets up what it needs, and is quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-browser lint format bench clean
+
+help:
+	@echo "make run           set up, migrate, serve on http://$(HOST):$(PORT)"
+	@echo "make test          set up, run all tests but the browser's"
+	@echo "make test-browser  set up, run the tests that drive a real Chromium"
+	@echo "make lint          check style, types, import rules and migrations; changes nothing"
+	@echo "make format        let ruff write the style"
+	@echo "make bench         measure beside the baselines (needs wrk)"
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Lookout needs Python 3.11 to 3.13, {PYTHON} is {v.major}.{v.minor}".replace("{PYTHON}", "$(PYTHON)"))'
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp that is newer than its requirements means installed.
+$(VENV)/.run: $(VENV)/bin/python requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt requirements-training.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+run: $(VENV)/.run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" ./prestart.sh
+	@HOST="$(HOST)" PORT="$(PORT)" $(BIN)/python -m app.serve
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not browser"
+
+test-browser: $(VENV)/.dev
+	$(BIN)/python -m pytest -m browser tests/browser
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.check_migrations
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
