@@ -39,6 +39,19 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] | None = Field(
         None, description="Default: text in development, JSON lines in production."
     )
+    access_log: bool | None = Field(
+        None,
+        description="One line for each request. Default: in development only; it has a price.",
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="Bearer token that `GET /metrics` asks for. Default: open to all."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Serve the metrics on this port, and no longer at `GET /metrics`.",
+    )
 
     # Storage
     database_url: Annotated[str, AfterValidator(_async_driver)] = Field(

@@ -3,16 +3,19 @@
 import json
 import re
 import secrets
+import time
 from collections.abc import Mapping
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.exceptions import PayloadTooLargeError
+from app.monitoring.logging import request_context
 from app.schemas import ErrorResponse
 
 REQUEST_ID_HEADER = "X-Request-ID"
+_REQUEST_ID_HEADER_NAME = REQUEST_ID_HEADER.lower().encode()
 # What a client may choose as its request id: it ends up in logs and headers.
 _CLIENT_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 
@@ -38,7 +41,11 @@ def get_request_id(scope: Scope) -> str | None:
 
 
 class RequestIDMiddleware:
-    """Give every connection an id, or keep the client's, and send it back."""
+    """Give every connection an id, or keep the client's, and send it back.
+
+    Also notes when it arrived (`scope["state"]["arrived_at"]`, on the clock of
+    `time.monotonic`) and makes its state the context of all lines that it logs.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -47,14 +54,22 @@ class RequestIDMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        request_id = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = ""
+        for name, value in scope["headers"]:
+            if name == _REQUEST_ID_HEADER_NAME:
+                request_id = value.decode("latin-1")
         if not _CLIENT_REQUEST_ID.match(request_id):
             request_id = secrets.token_hex(8)
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        state["arrived_at"] = time.monotonic()
+        # Every server gives a connection a state of its own, so this is no other request's.
+        request_context.set(state)
+        header = (_REQUEST_ID_HEADER_NAME, request_id.encode())
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                message["headers"] = [*message["headers"], header]
             await send(message)
 
         await self.app(scope, receive, send_with_id)

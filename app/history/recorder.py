@@ -94,6 +94,15 @@ class HistoryRecorder:
         """Records that wait for their transaction to begin."""
         return self._pending
 
+    @property
+    def problem(self) -> str | None:
+        """Why a record would be refused now; None when it would not."""
+        if self._closed:
+            return "is closed"
+        if self._pending >= self._max_pending:
+            return "is full"
+        return None
+
     async def start(self) -> None:
         """Accept records from now on."""
         self._closed = False
