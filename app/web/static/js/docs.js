@@ -1,0 +1,29 @@
+// Starts Swagger UI with local files only. A classic script: SwaggerUIBundle is a global.
+(function () {
+  /* global SwaggerUIBundle */
+  const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
+
+  // Whoever signed in on the page can try calls out with that session: its unsafe calls need the CSRF token.
+  async function withCsrf(request) {
+    const isOurs = new URL(request.url, location.href).origin === location.origin;
+    if (isOurs && !SAFE.has((request.method || "GET").toUpperCase())) {
+      const answer = await fetch("/csrf");
+      if (answer.ok) request.headers["X-CSRF-Token"] = (await answer.json()).csrf_token;
+    }
+    return request;
+  }
+
+  SwaggerUIBundle({
+    url: "/openapi.json",
+    dom_id: "#swagger",
+    deepLinking: true,
+    displayRequestDuration: true,
+    filter: true,
+    persistAuthorization: true,
+    tryItOutEnabled: true,
+    validatorUrl: null,
+    requestInterceptor: withCsrf,
+    presets: [SwaggerUIBundle.presets.apis],
+    layout: "BaseLayout",
+  });
+})();
