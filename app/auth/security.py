@@ -128,6 +128,8 @@ class PasswordHasher:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="password")
         self._capacity = workers + max_waiting
         self._jobs = 0
+        self.failures = 0
+        """Passwords that did not match, since the start; read by monitoring."""
         self._lock = threading.Lock()
         self._dummy_hash = self._context.hash(secrets.token_urlsafe())
 
@@ -144,6 +146,8 @@ class PasswordHasher:
             self._context.verify_and_update, password, password_hash or self._dummy_hash
         )
         known = password_hash is not None
+        if not (ok and known):
+            self.failures += 1
         return PasswordCheck(ok and known, replacement if known else None)
 
     def close(self) -> None:

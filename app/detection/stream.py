@@ -67,6 +67,14 @@ class StreamCounts:
     """Summed over the processed frames, from arrival to answer."""
     labels: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: "StreamCounts") -> None:
+        """Add the counts of another stream, without its labels."""
+        self.received += other.received
+        self.processed += other.processed
+        self.failed += other.failed
+        self.dropped += other.dropped
+        self.latency_s += other.latency_s
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -266,19 +274,31 @@ class StreamRegistry:
         self.max_per_caller = max_per_caller
         self._streams: set[DetectionStream] = set()
         self._per_caller: Counter[str] = Counter()
+        self.refused = 0
+        """Streams that were over a limit, since the start."""
+        self._ended = StreamCounts()
         self._closing = False
         self._empty = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._streams)
 
+    def total_counts(self) -> StreamCounts:
+        """The frames of all streams since the start, ended and open."""
+        total = StreamCounts()
+        for counts in (self._ended, *(stream.counts for stream in self._streams)):
+            total.add(counts)
+        return total
+
     @contextmanager
     def admit(self, stream: DetectionStream) -> Iterator[None]:
         """Count `stream` while it is open. Raises `TooManyStreamsError`."""
         key = stream.caller.key
         if self._closing or len(self._streams) >= self.max_streams:
+            self.refused += 1
             raise TooManyStreamsError
         if self._per_caller[key] >= self.max_per_caller:
+            self.refused += 1
             raise TooManyStreamsError(
                 f"You have {self.max_per_caller} streams open, which is as many as one may have."
             )
@@ -288,6 +308,7 @@ class StreamRegistry:
             yield
         finally:
             self._streams.discard(stream)
+            self._ended.add(stream.counts)
             self._per_caller[key] -= 1
             if not self._per_caller[key]:
                 del self._per_caller[key]

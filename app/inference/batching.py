@@ -9,7 +9,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -125,9 +125,12 @@ class BatcherStats:
     submitted: int = 0
     answered: int = 0
     failed: int = 0
-    refused: int = 0
-    dropped: int = 0
-    """Cancelled or expired before they cost compute."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """By reason: `unavailable`, `queue_full`, `deadline` (it would be missed)."""
+    cancelled: int = 0
+    """Dropped before they cost compute, because their callers had gone."""
+    expired: int = 0
+    """Dropped before they cost compute, because their deadlines had passed."""
     batches: int = 0
     restarts: int = 0
     on_batch: list[Callable[[int, float, float], None]] = field(default_factory=list)
@@ -202,16 +205,16 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         `deadline`, and `ModelUnavailableError` when the model is not ready.
         """
         if self.state is not ModelState.READY or self._stopping:
-            self.stats.refused += len(items)
+            self.stats.refused["unavailable"] += len(items)
             raise ModelUnavailableError(retry_after_s=self.restart_pause_s)
         waiting = len(self._queue)
         # A request larger than the queue itself passes when it comes alone.
         if waiting and waiting + len(items) > self.size:
-            self.stats.refused += len(items)
+            self.stats.refused["queue_full"] += len(items)
             raise QueueFullError(retry_after_s=self.expected_wait_s())
         now = time.monotonic()
         if now + self.expected_wait_s() > deadline:
-            self.stats.refused += len(items)
+            self.stats.refused["deadline"] += len(items)
             raise QueueFullError(retry_after_s=self.expected_wait_s())
         work = [
             WorkItem(
@@ -254,10 +257,10 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
 
     def _is_wanted(self, item: WorkItem[PreparedT, OutputT]) -> bool:
         if item.future.done():
-            self.stats.dropped += 1
+            self.stats.cancelled += 1
             return False
         if item.deadline <= time.monotonic():
-            self.stats.dropped += 1
+            self.stats.expired += 1
             item.future.set_exception(InferenceTimeoutError())
             return False
         return True
