@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from loguru import logger
+
 from app.inference.base import InferenceModel, ModelInfo, ModelLoadError
+from app.inference.compiled_text import CompiledTextPipeline
 from app.inference.registry import ModelRegistry
 
 
@@ -33,6 +36,7 @@ class JoblibTextClassifier(InferenceModel[str, str, Classification]):
         self.name = name
         self._registry = registry
         self._pipeline: Any = None
+        self._compiled: CompiledTextPipeline | None = None
         self._labels: tuple[str, ...] = ()
 
     def load(self) -> ModelInfo:
@@ -63,6 +67,9 @@ class JoblibTextClassifier(InferenceModel[str, str, Classification]):
         # Thread-local in scikit-learn, and this thread is the model's own: inputs are strings
         # checked at the door, so its validation of parameters and of finiteness is cost alone.
         sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
+        self._compiled = CompiledTextPipeline.compile(self._pipeline)
+        if self._compiled is None:
+            logger.info("{}: not of a kind that is compiled; scikit-learn serves it", self.name)
         return self._registry.info(
             self.name,
             labels=self._labels,
@@ -78,7 +85,10 @@ class JoblibTextClassifier(InferenceModel[str, str, Classification]):
         return item
 
     def predict(self, batch: Sequence[str]) -> list[Classification]:
-        rows = self._pipeline.predict_proba(batch).tolist()
+        if self._compiled is not None:
+            rows = self._compiled.predict_proba(batch)
+        else:
+            rows = self._pipeline.predict_proba(batch).tolist()
         return [self._classification(row) for row in rows]
 
     def _classification(self, row: list[float]) -> Classification:
