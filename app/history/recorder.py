@@ -121,6 +121,8 @@ class HistoryRecorder:
             if not writer.done():
                 logger.error("the history was not written within {} s of closing", timeout_s)
                 writer.cancel()
+                # The callers first: a driver may take its time to let go of a dead server.
+                self._fail_all()
                 await asyncio.wait({writer}, timeout=_RELEASE_TIMEOUT_S)
         self._fail_all()
 
