@@ -44,7 +44,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.check_migrations
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	export DATABASE_URL="sqlite+aiosqlite:///$$folder/check.db" && \
+	$(BIN)/alembic upgrade head && $(BIN)/alembic check
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
