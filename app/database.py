@@ -79,15 +79,23 @@ def create_engine(url: str, *, pool_size: int = 10, busy_timeout_s: float = 10.0
 
     SQLite gets WAL (readers and the writer do not block each other), foreign keys (off by
     default there) and a busy time-out for other processes' writes. Its folder is made if missing.
+    An error does not repeat its statement's parameters: a password's hash, a person's text.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_async_engine(
-            url, pool_size=pool_size, max_overflow=pool_size, pool_timeout=5, pool_pre_ping=True
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            hide_parameters=True,
         )
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, connect_args={"timeout": busy_timeout_s})
+    engine = create_async_engine(
+        url, connect_args={"timeout": busy_timeout_s}, hide_parameters=True
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
@@ -127,7 +135,8 @@ class Database:
         await self.engine.dispose()
 
 
-def get_database(connection: HTTPConnection) -> Database:
+# Async, as FastAPI runs other dependencies in a thread.
+async def get_database(connection: HTTPConnection) -> Database:
     """The application's database."""
     database: Any = connection.app.state.database
     assert isinstance(database, Database)

@@ -284,6 +284,8 @@ def _address(scope: Scope) -> str:
 
 
 def _known(scope: Scope, identity: Identity, transport: Transport) -> Caller:
+    # On every line that is logged for this request from here on.
+    scope.setdefault("state", {})["user_id"] = identity.user_id
     return Caller(
         user_id=identity.user_id,
         email=identity.email,

@@ -12,13 +12,15 @@ from app.inference.yolos import Detections, ImageInput
 DetectorHandle = ModelHandle[ImageInput, Detections]
 
 
-def get_detector(connection: HTTPConnection) -> DetectorHandle:
+# Async, as FastAPI runs other dependencies in a thread.
+async def get_detector(connection: HTTPConnection) -> DetectorHandle:
     """The object detector, as the lifespan started it."""
     detector: DetectorHandle = connection.app.state.detector
+    connection.scope.setdefault("state", {})["model"] = detector.name
     return detector
 
 
-def get_streams(connection: HTTPConnection) -> StreamRegistry:
+async def get_streams(connection: HTTPConnection) -> StreamRegistry:
     """The open streams of this process."""
     streams: StreamRegistry = connection.app.state.streams
     return streams

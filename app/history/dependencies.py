@@ -13,7 +13,8 @@ from app.history.recorder import HistoryRecorder
 from app.history.service import HistoryService
 
 
-def get_recorder(connection: HTTPConnection) -> HistoryRecorder:
+# Async, as FastAPI runs other dependencies in a thread.
+async def get_recorder(connection: HTTPConnection) -> HistoryRecorder:
     """The application's recorder."""
     recorder: Any = connection.app.state.recorder
     assert isinstance(recorder, HistoryRecorder)
@@ -23,7 +24,7 @@ def get_recorder(connection: HTTPConnection) -> HistoryRecorder:
 RecorderDep = Annotated[HistoryRecorder, Depends(get_recorder)]
 
 
-def get_owner_id(caller: CurrentCaller) -> uuid.UUID:
+async def get_owner_id(caller: CurrentCaller) -> uuid.UUID:
     """The id of the account whose history is asked for: a history needs one."""
     if caller.user_id is None:
         raise UnauthorizedError
@@ -33,7 +34,7 @@ def get_owner_id(caller: CurrentCaller) -> uuid.UUID:
 OwnerId = Annotated[uuid.UUID, Depends(get_owner_id)]
 
 
-def get_history_service(session: SessionDep, owner_id: OwnerId) -> HistoryService:
+async def get_history_service(session: SessionDep, owner_id: OwnerId) -> HistoryService:
     """The caller's history in the request's transaction."""
     return HistoryService(session, owner_id)
 

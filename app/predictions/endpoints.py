@@ -27,13 +27,15 @@ from app.schemas import error_responses
 router = APIRouter()
 
 
-def get_text_classifier(connection: HTTPConnection) -> CachingClassifier:
+# Async, as FastAPI runs other dependencies in a thread.
+async def get_text_classifier(connection: HTTPConnection) -> CachingClassifier:
     """The text model behind its cache, as the lifespan started it."""
     classifier: CachingClassifier = connection.app.state.text_classifier
+    connection.scope.setdefault("state", {})["model"] = classifier.handle.name
     return classifier
 
 
-def get_engine(connection: HTTPConnection) -> InferenceEngine:
+async def get_engine(connection: HTTPConnection) -> InferenceEngine:
     """The engine with all models."""
     engine: InferenceEngine = connection.app.state.engine
     return engine
