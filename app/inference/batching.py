@@ -105,6 +105,12 @@ class FairQueue(Generic[PreparedT, OutputT]):
                 del self._flows[name]
         return batch
 
+    def discard(self, is_wanted: Callable[[WorkItem[PreparedT, OutputT]], bool]) -> None:
+        """Remove every item for which `is_wanted` is false."""
+        for item in self.clear():
+            if is_wanted(item):
+                self.push(item)
+
     def clear(self) -> list[WorkItem[PreparedT, OutputT]]:
         """Remove and return everything that waits."""
         items = [item for flow in self._flows.values() for item in flow]
@@ -189,7 +195,7 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
                 await asyncio.wait_for(self._idle.wait(), timeout_s)
             except TimeoutError:
                 logger.warning("{}: {} items cut off at shutdown", self.model.name, len(self))
-        self._fail_all(ModelUnavailableError("The service is shutting down."))
+        self._fail_all(lambda: ModelUnavailableError("The service is shutting down."))
         self.state = ModelState.STOPPED
         if self._thread is not None:
             self._jobs.put(None)
@@ -207,9 +213,10 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         if self.state is not ModelState.READY or self._stopping:
             self.stats.refused["unavailable"] += len(items)
             raise ModelUnavailableError(retry_after_s=self.restart_pause_s)
-        waiting = len(self._queue)
-        # A request larger than the queue itself passes when it comes alone.
-        if waiting and waiting + len(items) > self.size:
+        if self._is_too_full(len(items)):
+            # Who has left or come too late holds a place until its turn comes.
+            self._queue.discard(self._is_wanted)
+        if self._is_too_full(len(items)):
             self.stats.refused["queue_full"] += len(items)
             raise QueueFullError(retry_after_s=self.expected_wait_s())
         now = time.monotonic()
@@ -233,6 +240,10 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         self.stats.submitted += len(work)
         self._schedule_dispatch()
         return work
+
+    def _is_too_full(self, count: int) -> bool:
+        # A request larger than the queue itself passes when it comes alone.
+        return 0 < len(self._queue) and len(self._queue) + count > self.size
 
     def expected_wait_s(self) -> float:
         """Seconds until what waits now is done, from the measured rate; 0 before a measurement."""
@@ -334,6 +345,9 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
     # -- back in the event loop --------------------------------------------------------------
 
     def _on_ready(self, ready: "asyncio.Future[ModelInfo]", info: ModelInfo) -> None:
+        if self._stopping:
+            ready.cancel()
+            return
         self.info = info
         self.state = ModelState.READY
         if not ready.done():
@@ -369,17 +383,18 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         per_cost = (finished - started) / max(1, cost)
         known = self._seconds_per_cost
         self._seconds_per_cost = per_cost if known is None else 0.8 * known + 0.2 * per_cost
-        for observe in self.stats.on_batch:
-            observe(len(batch), longest_wait, finished - started)
         if self._queue:
             # The callers just answered get the loop first: what they send next joins the batch.
             self._schedule_dispatch()
         else:
             self._idle.set()
+        # Last, so that one that raises stops nothing.
+        for observe in self.stats.on_batch:
+            observe(len(batch), longest_wait, finished - started)
 
     def _on_thread_death(self, ready: "asyncio.Future[ModelInfo]", error: BaseException) -> None:
         self.state = ModelState.FAILED
-        self._fail_all(ModelUnavailableError(retry_after_s=self.restart_pause_s))
+        self._fail_all(lambda: ModelUnavailableError(retry_after_s=self.restart_pause_s))
         if not ready.done() and self.info is None:
             ready.set_exception(
                 error
@@ -397,10 +412,11 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
             logger.info("{}: loading again", self.model.name)
             self._start_thread()
 
-    def _fail_all(self, error: AppError) -> None:
+    def _fail_all(self, make_error: Callable[[], AppError]) -> None:
         for item in (*self._in_flight, *self._queue.clear()):
             if not item.future.done():
                 self.stats.failed += 1
-                item.future.set_exception(error)
+                # One each: the traceback of a shared one would grow with every caller.
+                item.future.set_exception(make_error())
         self._in_flight = []
         self._idle.set()
