@@ -35,6 +35,8 @@ from app.middlewares import (
 )
 from app.monitoring.endpoints import router as monitoring_router
 from app.monitoring.logging import configure_logging
+from app.monitoring.middleware import HTTPActivity, ObservationMiddleware
+from app.monitoring.publisher import MetricsPublisher
 from app.predictions.endpoints import router as predictions_router
 from app.web.endpoints import router as web_router
 
@@ -91,6 +93,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         stack.push_async_callback(streams.close_all, settings.shutdown_timeout_s)
 
+        await stack.enter_async_context(MetricsPublisher.of(app, __version__))
+
         logger.info("Lookout {} is ready", __version__)
         yield
         logger.info("shutting down")
@@ -141,6 +145,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
+    app.state.http_activity = HTTPActivity()
     add_exception_handlers(app)
 
     # The last one added is the outermost.
@@ -160,6 +165,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             expose_headers=[REQUEST_ID_HEADER, "Server-Timing", "Retry-After"],
         )
     app.add_middleware(SecurityHeadersMiddleware, strict_transport=settings.secure_cookies)
+    app.add_middleware(
+        ObservationMiddleware,
+        activity=app.state.http_activity,
+        access_log=(
+            settings.environment == "development"
+            if settings.access_log is None
+            else settings.access_log
+        ),
+    )
     app.add_middleware(RequestIDMiddleware)
 
     for router in (

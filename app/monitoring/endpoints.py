@@ -6,9 +6,9 @@ from typing import Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from loguru import logger
-from pydantic import SecretStr
 
-from app.exceptions import ServiceUnavailableError, UnauthorizedError
+from app.config import Settings
+from app.exceptions import NotFoundError, ServiceUnavailableError, UnauthorizedError
 from app.monitoring.exposition import CONTENT_TYPE, render_metrics
 from app.schemas import Schema, error_responses
 
@@ -91,12 +91,16 @@ async def _find_database_problem(app: FastAPI) -> str | None:
     response_class=Response,
     responses={
         200: {"content": {CONTENT_TYPE: {}}, "description": "Prometheus' text format."},
-        **error_responses(401),
+        **error_responses(401, 404),
     },
 )
 async def metrics(request: Request) -> Response:
-    """Of all worker processes together. Where `METRICS_TOKEN` is set, it is the bearer token."""
-    token: SecretStr | None = request.app.state.settings.metrics_token
+    """Of all worker processes together. Where `METRICS_TOKEN` is set, it is the bearer token;
+    where `METRICS_PORT` is set, they are there and not here."""
+    settings: Settings = request.app.state.settings
+    if settings.metrics_port is not None:
+        raise NotFoundError("The metrics have a port of their own here.")
+    token = settings.metrics_token
     if token is not None:
         expected = f"Bearer {token.get_secret_value()}".encode()
         if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):

@@ -54,7 +54,8 @@ _SIGNS = ("token", "passw", "secret", "key", "bearer", "basic", "lko_", "lks_", 
 MASK = "***"
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_CONTROL |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\t"}
+# A line that a client's newline begins must not look like one of ours.
+_CONTROL_BUT_NEWLINE = _CONTROL | {ord("\n"): "\n    "}
 
 _sink_id: int | None = 0  # 0 is the handler that loguru comes with.
 _access_format: LogFormat = "text"
@@ -152,8 +153,7 @@ def _write_text(message: "Message") -> None:
     record = message.record
     text = mask_secrets(record["message"])
     if not text.isprintable():
-        # A client's newline must not begin a line that looks like ours.
-        text = text.translate(_CONTROL)
+        text = text.translate(_CONTROL_BUT_NEWLINE)
     line = _format_text(record["time"], record["level"].name, record["name"], text, record["extra"])
     sys.stderr.write(line + mask_secrets(message) if message else line)
     sys.stderr.flush()
