@@ -41,8 +41,13 @@ class InferenceTimeoutError(DeadlineExceededError):
     """The deadline passed before the model answered."""
 
 
-class CallerGoneError(Exception):
-    """The caller left before its answer was ready; there is nobody to tell."""
+class CallerGoneError(AppError):
+    """The caller left before its answer was ready; there is nobody to tell but the log."""
+
+    # As nginx writes it: no standard status says this, and no client sees it.
+    status = 499
+    code = "caller_gone"
+    detail = "The caller left before the answer was ready."
 
 
 class ModelFailedError(AppError):

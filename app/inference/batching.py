@@ -243,7 +243,7 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
 
     def _is_too_full(self, count: int) -> bool:
         # A request larger than the queue itself passes when it comes alone.
-        return 0 < len(self._queue) and len(self._queue) + count > self.size
+        return len(self._queue) > 0 and len(self._queue) + count > self.size
 
     def expected_wait_s(self) -> float:
         """Seconds until what waits now is done, from the measured rate; 0 before a measurement."""

@@ -127,7 +127,9 @@ class ModelHandle(Generic[InputT, OutputT]):
             outputs = [await item.future for item in work]
         finally:
             for item in work:
-                item.future.cancel()
+                # What failed beside the first failure is told to nobody, and that is no mistake.
+                if not item.future.cancel() and not item.future.cancelled():
+                    item.future.exception()
         done = time.monotonic()
         return [
             Answer(
@@ -224,10 +226,14 @@ class InferenceEngine:
         return list(self._handles.values())
 
     async def start(self) -> None:
-        """Load all models, side by side. Raises `ModelLoadError`."""
-        async with asyncio.TaskGroup() as group:
-            for handle in self.handles:
-                group.create_task(handle.batcher.start())
+        """Load all models, side by side. Raises `ModelLoadError`, having stopped the others."""
+        outcomes = await asyncio.gather(
+            *(handle.batcher.start() for handle in self.handles), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                await self.stop(0)
+                raise outcome
         for handle in self.handles:
             info = handle.info
             logger.info(

@@ -307,7 +307,7 @@ class TestLife:
         model = EchoModel()
         model.load_error = KeyError("pipeline")
         batcher = Batcher(model, size=1)
-        with pytest.raises(ModelLoadError, match="echo.*pipeline"):
+        with pytest.raises(ModelLoadError, match=r"echo.*pipeline"):
             await batcher.start()
         await batcher.stop(PATIENCE_S)
 

@@ -12,7 +12,8 @@ PATIENCE_S = 30.0
 async def until(condition: Callable[[], bool]) -> None:
     """Return once `condition` holds. Raises TimeoutError when it never does."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():
+        # The state belongs to code that knows no event of ours.
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 
@@ -51,3 +52,8 @@ class Gate:
     async def has_visitor(self) -> None:
         """Return once a thread stands at the shut gate."""
         await until(lambda: self._waiting > 0)
+
+
+async def never() -> None:
+    """Wait for what does not happen."""
+    await asyncio.Event().wait()
