@@ -178,6 +178,16 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def effective_log_format(self) -> Literal["text", "json"]:
+        """`log_format`, or the environment's default."""
+        return self.log_format or ("json" if self.environment == "production" else "text")
+
+    @property
+    def effective_access_log(self) -> bool:
+        """`access_log`, or the environment's default."""
+        return self.environment == "development" if self.access_log is None else self.access_log
+
+    @property
     def secure_cookies(self) -> bool:
         """Whether cookies are sent over TLS only."""
         return self.environment == "production"

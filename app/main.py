@@ -129,10 +129,7 @@ async def _start_engine(app: FastAPI, settings: Settings) -> InferenceEngine:
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application for `settings`, by default those of the environment."""
     settings = settings or get_settings()
-    configure_logging(
-        settings.log_level,
-        settings.log_format or ("json" if settings.environment == "production" else "text"),
-    )
+    configure_logging(settings.log_level, settings.effective_log_format)
     app = FastAPI(
         title="Lookout",
         version=__version__,
@@ -168,11 +165,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         ObservationMiddleware,
         activity=app.state.http_activity,
-        access_log=(
-            settings.environment == "development"
-            if settings.access_log is None
-            else settings.access_log
-        ),
+        access_log=settings.effective_access_log,
     )
     app.add_middleware(RequestIDMiddleware)
 

@@ -1,11 +1,12 @@
 """One server process on this machine: `python -m app.serve`. Production uses gunicorn."""
 
 import socket
+from typing import Any
 
 import uvicorn
 from loguru import logger
 
-from app.config import get_settings
+from app.config import Settings, get_settings
 
 
 class Server(uvicorn.Server):
@@ -18,6 +19,23 @@ class Server(uvicorn.Server):
             logger.info("the page is at {}/ and the API's at {}/docs", address, address)
 
 
+def uvicorn_options(settings: Settings) -> dict[str, Any]:
+    """What is the same in every way of serving."""
+    return {
+        "loop": "uvloop",
+        "http": "httptools",
+        # Loguru has the one configuration of all loggers, and we write the access log.
+        "log_config": None,
+        "access_log": False,
+        # JPEG does not compress any further; trying costs more than the frame's decoding.
+        "ws_per_message_deflate": False,
+        # Over it the protocol itself closes with 1009, before the frame is in memory.
+        "ws_max_size": settings.max_image_bytes + 1,
+        "timeout_graceful_shutdown": round(settings.shutdown_timeout_s),
+        "server_header": False,
+    }
+
+
 def main() -> None:
     """Serve until a signal; the process's status is uvicorn's."""
     settings = get_settings()
@@ -26,17 +44,7 @@ def main() -> None:
         factory=True,
         host=settings.host,
         port=settings.port,
-        loop="uvloop",
-        http="httptools",
-        # Loguru has the one configuration of all loggers.
-        log_config=None,
-        access_log=False,
-        # JPEG does not compress any further; trying costs more than the frame's decoding.
-        ws_per_message_deflate=False,
-        # Over it the protocol itself closes with 1009, before the frame is in memory.
-        ws_max_size=settings.max_image_bytes + 1,
-        timeout_graceful_shutdown=round(settings.shutdown_timeout_s),
-        server_header=False,
+        **uvicorn_options(settings),
     )
     server = Server(config)
     server.run()

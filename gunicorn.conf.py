@@ -1,0 +1,79 @@
+"""gunicorn's configuration for production: run `gunicorn` in this folder.
+
+What belongs to the service comes from its settings; everything else can be overridden in
+GUNICORN_CMD_ARGS, for example `--bind unix:/run/lookout/socket`.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# Set before the settings are read and before prometheus_client is imported: each worker inherits
+# them. Half the cores are workers, so that each model has two threads, and no more than four,
+# since each worker keeps its own copy of the models (about 0.7 GB).
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+os.environ.setdefault("WEB_CONCURRENCY", str(max(1, min(4, _CORES // 2))))
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+if _METRICS_FOLDER not in os.environ:
+    os.environ[_METRICS_FOLDER] = tempfile.mkdtemp(prefix="lookout-metrics-")
+    _made_metrics_folder = True
+else:
+    _made_metrics_folder = False
+
+from gunicorn import glogging  # noqa: E402
+
+from app.config import get_settings  # noqa: E402
+from app.monitoring.logging import configure_logging  # noqa: E402
+
+_settings = get_settings()
+
+
+class Logger(glogging.Logger):
+    """Hands what gunicorn says to the one logger of the service."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        configure_logging(_settings.log_level, _settings.effective_log_format)
+
+
+wsgi_app = "app.main:create_app()"
+proc_name = "lookout"
+bind = f"{_settings.host}:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "app.gunicorn_worker.LookoutWorker"
+logger_class = Logger
+# The models' threads do not survive a fork, so each worker loads its own.
+preload_app = False
+# A worker whose event loop stands still that long is killed and replaced.
+timeout = 60
+# Requests, streams, models and history each have SHUTDOWN_TIMEOUT_S to end, one after another.
+graceful_timeout = round(4 * _settings.shutdown_timeout_s) + 5
+# Longer than nginx keeps its side open, so that it never sends on a connection we are closing.
+keepalive = 75
+if Path("/dev/shm").is_dir():
+    # The workers' heartbeats: on a disk they would wait for it.
+    worker_tmp_dir = "/dev/shm"
+
+
+def on_starting(_server: Any) -> None:
+    """Forget the metrics of an earlier run, unless it goes on beside this one (SIGUSR2)."""
+    folder = Path(os.environ[_METRICS_FOLDER])
+    folder.mkdir(parents=True, exist_ok=True)
+    if "GUNICORN_PID" not in os.environ:
+        for file in folder.glob("*.db"):
+            file.unlink()
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Take a dead worker's gauges out of the sums, however it died."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:
+    """Remove the folder that this file made, unless a newer gunicorn goes on with it."""
+    if _made_metrics_folder and not server.reexec_pid:
+        shutil.rmtree(os.environ[_METRICS_FOLDER], ignore_errors=True)
