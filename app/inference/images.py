@@ -4,7 +4,7 @@ import io
 import struct
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from app.exceptions import PayloadTooLargeError, UnprocessableError, UnsupportedMediaTypeError
 
@@ -13,6 +13,16 @@ from app.exceptions import PayloadTooLargeError, UnprocessableError, Unsupported
 Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION_TAG = 0x0112
+# Not Pillow's `exif_transpose`: it also writes the EXIF anew, which fails on damaged tags.
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _TRANSPOSED_ORIENTATIONS = frozenset({5, 6, 7, 8})
 
 
@@ -99,17 +109,33 @@ def open_image(data: bytes, limits: ImageLimits) -> OpenedImage:
         raise UnsupportedImageError
     try:
         image = Image.open(io.BytesIO(data), formats=[image_format])
-        width, height = image.size
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except _DECODE_ERRORS as error:
         raise CorruptImageError from error
+    width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageTooLargeError(
             f"The image has {width} x {height} pixels; at most {limits.max_pixels:,} are accepted."
         )
+    orientation = _read_orientation(image)
     if orientation in _TRANSPOSED_ORIENTATIONS:
         width, height = height, width
     return OpenedImage(image, orientation, width, height)
+
+
+def _read_orientation(image: Image.Image) -> int:
+    try:
+        # The EXIF of a PNG may stand behind its pixels, so they are decoded here, which is why
+        # this comes after the check of the size.
+        if image.format == "PNG":
+            image.load()
+    except _DECODE_ERRORS as error:
+        raise CorruptImageError from error
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except _DECODE_ERRORS:
+        # Every viewer shows a picture whose EXIF alone is damaged.
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _sniff(data: bytes) -> str | None:
@@ -136,9 +162,5 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _orient(image: Image.Image, orientation: int) -> Image.Image:
-    if orientation not in range(2, 9):
-        return image
-    # The tag is put on a bare copy: exif_transpose reads it from the image it is given, and
-    # the converted one no longer has it.
-    image.getexif()[_ORIENTATION_TAG] = orientation
-    return ImageOps.exif_transpose(image)
+    transposition = _TRANSPOSITIONS.get(orientation)
+    return image if transposition is None else image.transpose(transposition)
