@@ -204,7 +204,7 @@ class Accounts:
         try:
             async with self._transaction() as work:
                 await _claim(work.session, user, **values)
-                await repository.delete_tokens(
+                work.forgotten += await repository.delete_tokens(
                     work.session,
                     user_id,
                     keep_id=token_id,
