@@ -7,6 +7,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from app.auth.dependencies import get_authenticator
+from app.config import Settings
+from app.schemas import Schema
+
 STATIC = Path(__file__).parent / "static"
 
 
@@ -28,6 +32,15 @@ class Assets(StaticFiles):
         return response
 
 
+class PageSettings(Schema):
+    """What the page must know before anybody has signed in."""
+
+    anonymous_inference: bool
+    registration_open: bool
+    has_session: bool
+    """Whether the browser sent a session cookie, be it valid or not."""
+
+
 assets = Assets(directory=STATIC)
 router = APIRouter(include_in_schema=False)
 router.mount("/static", assets, name="static")
@@ -43,3 +56,15 @@ async def page(request: Request) -> Response:
 async def docs(request: Request) -> Response:
     """The API's documentation, to be read and tried out without internet."""
     return await assets.get_response("docs.html", request.scope)
+
+
+@router.get("/page-settings")
+async def page_settings(request: Request, response: Response) -> PageSettings:
+    """Public, and no part of the API: it saves the page calls that would only be refused."""
+    settings: Settings = request.app.state.settings
+    response.headers["Cache-Control"] = "no-store"
+    return PageSettings(
+        anonymous_inference=settings.anonymous_inference,
+        registration_open=settings.registration_open,
+        has_session=get_authenticator(request).session_cookie in request.cookies,
+    )

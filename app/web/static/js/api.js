@@ -26,12 +26,13 @@ export class ApiError extends Error {
 
 const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
 
-/** @type {string|null} */
-let csrfToken = null;
+/** @type {Promise<string>|null} */
+let csrfOnItsWay = null;
+let isCsrfOld = true;
 
-/** Forget the CSRF token: after signing in or out the next unsafe call fetches a new one. */
+/** The CSRF token belongs to the session: after signing in or out the next unsafe call asks for a new one. */
 export function forgetCsrf() {
-  csrfToken = null;
+  isCsrfOld = true;
 }
 
 /**
@@ -98,13 +99,28 @@ async function reach(url, init) {
   }
 }
 
+/**
+ * The token lies in a cookie that all tabs share, so that one tab's new token is not another's refusal.
+ *
+ * @param {AbortSignal} [signal]
+ */
 async function csrf(signal) {
-  if (csrfToken === null) {
-    const response = await reach("/csrf", { credentials: "same-origin", signal });
-    if (!response.ok) throw await refusal(response);
-    csrfToken = (await response.json()).csrf_token;
-  }
-  return /** @type {string} */ (csrfToken);
+  const kept = /(?:^|;\s*)(?:__Host-)?lookout_csrf=([^;]+)/.exec(document.cookie)?.[1];
+  if (kept && !isCsrfOld) return kept;
+  // Calls at the same moment wait for one token: a second would make the first invalid.
+  csrfOnItsWay ??= newCsrf().finally(() => {
+    csrfOnItsWay = null;
+  });
+  const token = await csrfOnItsWay;
+  signal?.throwIfAborted();
+  return token;
+}
+
+async function newCsrf() {
+  const response = await reach("/csrf", { credentials: "same-origin" });
+  if (!response.ok) throw await refusal(response);
+  isCsrfOld = false;
+  return (await response.json()).csrf_token;
 }
 
 /** @param {Response} response */

@@ -3,6 +3,15 @@
   /* global SwaggerUIBundle */
   const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
 
+  let theme = null;
+  try {
+    theme = localStorage.getItem("lookout.theme");
+  } catch {
+    // The system's own theme is used.
+  }
+  const isDark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.classList.toggle("dark-mode", isDark);
+
   // Whoever signed in on the page can try calls out with that session: its unsafe calls need the CSRF token.
   async function withCsrf(request) {
     const isOurs = new URL(request.url, location.href).origin === location.origin;

@@ -19,7 +19,7 @@ const ROUTES = [
 
 async function boot() {
   buildShell();
-  await session.refresh();
+  await session.start();
   start(ROUTES, (route) => markNav(route.nav));
   session.addEventListener("change", () => {
     if (!location.hash.startsWith("#/sign")) revisit();

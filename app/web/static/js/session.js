@@ -8,26 +8,32 @@ class Session extends EventTarget {
   user = null;
   /** Whether the server predicts for callers who have not signed in. */
   anonymous = false;
+  registrationOpen = true;
   /** @type {Promise<Array<any>>|null} */
   #models = null;
 
-  /** Ask the server who we are. A server that cannot be reached counts as signed out; the views then say why. */
-  async refresh() {
-    let user = null;
+  /** Learn what the server offers and who is signed in; a server that is away counts as signed out. */
+  async start() {
     try {
-      user = (await call("GET", "/me")).data;
+      const { data } = await call("GET", "/page-settings");
+      this.anonymous = data.anonymous_inference;
+      this.registrationOpen = data.registration_open;
+      // Asking who a stranger is would only be refused.
+      if (data.has_session) await this.refresh();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      // Whoever may list the models without an account may also use them.
-      this.#models = null;
-      this.anonymous =
-        error.status === 401 &&
-        (await this.models().then(
-          () => true,
-          () => false,
-        ));
     }
-    this.#become(user);
+  }
+
+  /** Ask the server who is signed in. */
+  async refresh() {
+    try {
+      this.#become((await call("GET", "/me")).data);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      // Only a refusal says that the session is over.
+      if (error.status === 401) this.#become(null);
+    }
   }
 
   /**
@@ -99,7 +105,7 @@ class Session extends EventTarget {
     const changed = this.user?.id !== user?.id || this.user?.email !== user?.email;
     this.user = user;
     if (changed) {
-      if (user) this.#models = null;
+      this.#models = null;
       this.dispatchEvent(new Event("change"));
     }
   }

@@ -47,13 +47,11 @@ function charts({ days, labels, models, latency_ms: latency }) {
         {},
         h("figcaption.field-label", {}, "Labels"),
         bars(
-          labels
-            .slice(0, 6)
-            .map(({ label, count: number }) => ({
-              label,
-              share: number / most,
-              words: number.toLocaleString(),
-            })),
+          labels.slice(0, 6).map(({ label, count: number }) => ({
+            label,
+            share: number / most,
+            words: number.toLocaleString(),
+          })),
           { topFirst: false },
         ),
       ),

@@ -59,14 +59,14 @@ export function summary(item) {
       chips: labelChips(Object.entries(item.label_counts).sort((one, other) => other[1] - one[1])),
     };
   }
-  const chips = labelChips(countByLabel(item.result.objects));
   return {
     title: item.input.name || "Picture",
-    chips: chips.length ? chips : [h("span.badge", {}, "No objects")],
+    chips: labelChips(countByLabel(item.result.objects)),
   };
 }
 
 function labelChips(counts) {
+  if (!counts.length) return [h("span.badge", {}, "No objects")];
   const shown = counts
     .slice(0, 5)
     .map(([label, number]) =>

@@ -23,8 +23,11 @@ const SHORTEST_MS = 1000 / 30;
 const SHORTEST_FACTOR = 0.7;
 const LONGEST_FACTOR = 1.5;
 /** The way there may take this long even on a fast server, and this share of the model's time on a slow one. */
-const WAY_BUDGET_MS = 45;
-const WAY_SHARE = 0.35;
+const WAY_BUDGET_MS = 80;
+const WAY_SHARE = 0.5;
+/** Below this level the model sees less than it could: worth it only on a way that is slow indeed. */
+const LEAST_GOOD = 2;
+const SLOW_WAY_MS = 300;
 const SMOOTHING = 0.25;
 const PATIENCE_DOWN = 3;
 const PATIENCE_UP = 20;
@@ -92,7 +95,8 @@ export class Pacer {
 
   #adaptSize() {
     const budget = Math.max(WAY_BUDGET_MS, this.#inference * WAY_SHARE);
-    this.#late = this.#way > budget ? this.#late + 1 : 0;
+    const limit = this.#level > LEAST_GOOD ? budget : Math.max(budget, SLOW_WAY_MS);
+    this.#late = this.#way > limit ? this.#late + 1 : 0;
     this.#early = this.#way < budget * 0.5 ? this.#early + 1 : 0;
     if (this.#late >= PATIENCE_DOWN) this.#step(-1);
     else if (this.#early >= PATIENCE_UP) this.#step(1);

@@ -60,7 +60,8 @@ export function livePanel({ labels, options, onChange, onFile }) {
   const seen = h("ul.seen");
   const readOut = h("p.visually-hidden", { role: "status" });
   let lastRead = 0;
-  let lastWords = "";
+  /** @type {string|null} */
+  let lastWords = null;
 
   function choose(change) {
     onChange(change);
@@ -93,7 +94,7 @@ export function livePanel({ labels, options, onChange, onFile }) {
   function showObjects(objects) {
     const counts = countByLabel(objects ?? []);
     const words = counts.map(([label, number]) => `${number} ${label}`).join(", ") || "nothing";
-    if (words !== lastWords || objects === null) {
+    if (objects === null || words !== lastWords) {
       fill(
         seen,
         objects === null
@@ -115,7 +116,7 @@ export function livePanel({ labels, options, onChange, onFile }) {
       lastRead = performance.now();
       readOut.textContent = `In the picture: ${words}.`;
     }
-    lastWords = words;
+    lastWords = objects === null ? null : words;
   }
 
   /**

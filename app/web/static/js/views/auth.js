@@ -74,12 +74,13 @@ export function authCard(isNew, next, heading = "h1") {
       problem,
       button,
     ),
-    h(
-      "p.small.muted",
-      {},
-      isNew ? "Already have an account? " : "New here? ",
-      h("a", { href: other }, isNew ? "Sign in" : "Create an account"),
-    ),
+    (isNew || session.registrationOpen) &&
+      h(
+        "p.small.muted",
+        {},
+        isNew ? "Already have an account? " : "New here? ",
+        h("a", { href: other }, isNew ? "Sign in" : "Create an account"),
+      ),
   );
 }
 

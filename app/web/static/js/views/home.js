@@ -50,7 +50,7 @@ function front() {
     h(
       "div.front-form",
       {},
-      authCard(true, "/live", "h2"),
+      authCard(session.registrationOpen, "/live", "h2"),
       session.anonymous &&
         h(
           "p.small.muted",
@@ -100,6 +100,7 @@ function door(path, sign, title, text) {
 }
 
 async function showModels(place) {
+  if (!session.mayPredict) return;
   try {
     const models = await session.models();
     fill(
@@ -118,10 +119,9 @@ async function showModels(place) {
       ),
     );
   } catch (error) {
-    if (error?.status !== 401)
-      fill(
-        place,
-        errorBanner(error, () => showModels(place)),
-      );
+    fill(
+      place,
+      errorBanner(error, () => showModels(place)),
+    );
   }
 }

@@ -4,6 +4,7 @@ import { usefulLabels } from "../detect/controls.js";
 import { session } from "../session.js";
 import { codeTabs } from "../ui/code.js";
 import { fill, h } from "../ui/dom.js";
+import { count } from "../ui/format.js";
 import { icon } from "../ui/icons.js";
 import { loading, modelNotice } from "../ui/states.js";
 import { signInFirst } from "./auth.js";
@@ -62,7 +63,7 @@ function card(model) {
     ),
     modelNotice(model),
     model.description && h("p", {}, model.description),
-    quality(model.quality),
+    quality(model.quality ?? {}),
     h(
       "div",
       {},
@@ -136,51 +137,39 @@ function fact(name, value) {
   return value ? [h("dt", {}, name), h("dd", {}, value)] : null;
 }
 
-/** Figures stand out; what they were measured on is told in words. */
-function quality(measured) {
-  const entries = Object.entries(flatten(measured ?? {}));
-  const figures = entries.filter(([, value]) => typeof value === "number");
-  const words = entries.filter(([, value]) => typeof value !== "number" && value !== null);
-  if (!entries.length) return null;
+/** Figures stand out, the one that the metric names first; what they were measured on is told in words. */
+function quality({ metric, value, size, ...rest }) {
+  const others = Object.entries(rest);
+  const figures = [
+    value !== undefined && [metric ?? "quality", value],
+    ...others.filter(([, each]) => typeof each === "number"),
+  ].filter(Boolean);
+  const words = [
+    size !== undefined && ["measured on", count(size, "example")],
+    ...others.filter(([, each]) => typeof each === "string"),
+  ].filter(Boolean);
+  if (!figures.length) return null;
   return h(
     "section.quality",
     {},
     h("h3", {}, "Measured quality"),
-    figures.length > 0 &&
-      h(
-        "dl.figures",
-        {},
-        figures.map(([name, value]) =>
-          h(
-            "div.figure",
-            {},
-            h("dt", {}, name.replaceAll("_", " ")),
-            h(
-              "dd.num",
-              {},
-              Number.isInteger(value)
-                ? value.toLocaleString()
-                : value.toFixed(value < 10 ? 4 : 2).replace(/0+$/, ""),
-            ),
-          ),
+    h(
+      "dl.figures",
+      {},
+      figures.map(([name, each]) =>
+        h(
+          "div.figure",
+          {},
+          h("dt", {}, name.replaceAll("_", " ")),
+          h("dd.num", {}, Number(each.toFixed(4)).toLocaleString(undefined, { maximumFractionDigits: 4 })),
         ),
       ),
+    ),
     words.length > 0 &&
       h(
         "dl.facts",
         {},
-        words.map(([name, value]) => fact(name.replaceAll("_", " "), String(value))),
+        words.map(([name, each]) => fact(name.replaceAll("_", " "), each)),
       ),
   );
-}
-
-function flatten(value, prefix = "") {
-  return Object.entries(value).reduce((all, [name, each]) => {
-    const path = prefix ? `${prefix} ${name}` : name;
-    const isNested = each !== null && typeof each === "object" && !Array.isArray(each);
-    return {
-      ...all,
-      ...(isNested ? flatten(each, path) : { [path]: Array.isArray(each) ? each.join(", ") : each }),
-    };
-  }, {});
 }

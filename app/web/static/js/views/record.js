@@ -105,7 +105,7 @@ function streamBody(item) {
   const counts = Object.entries(item.label_counts).sort((one, other) => other[1] - one[1]);
   const most = Math.max(1, ...counts.map(([, number]) => number));
   return h(
-    "section.card.stack",
+    "section.card.stack.counts",
     {},
     h("h2", {}, "Objects by label, over all frames"),
     counts.length
