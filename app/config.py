@@ -23,7 +23,11 @@ class Settings(BaseSettings):
     """All settings. The name of the variable is the field's name in capitals."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", protected_namespaces=(), hide_input_in_errors=True
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        protected_namespaces=(),
+        hide_input_in_errors=True,
     )
 
     # The service
@@ -31,8 +35,8 @@ class Settings(BaseSettings):
         "development", description="`production` demands a secret key and secure cookies."
     )
     debug: bool = Field(False, description="Tracebacks in the log of development only.")
-    host: str = Field("127.0.0.1", description="Address that `make run` listens on.")
-    port: int = Field(8000, ge=1, le=65535, description="Port that `make run` listens on.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level that is logged."
     )
@@ -120,6 +124,13 @@ class Settings(BaseSettings):
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="`auto`, `cpu`, `cuda:N` or `mps`.",
+    )
+    detection_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description=(
+            "Precision of the detector's matrix products. `auto`: bfloat16 where the processor has "
+            "instructions for it, on a GPU bfloat16 or float16, else float32."
+        ),
     )
     cpu_threads: int | None = Field(
         None, ge=1, description="Threads of a model call. Default: cores / WEB_CONCURRENCY."

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from app.inference.base import InferenceModel, ModelInfo, ModelLoadError
-from app.inference.device import plan_device
+from app.inference.device import Precision, plan_device
 from app.inference.hub import CHECKPOINT_FILES, PREFERRED_HUB_MODEL, CheckpointSource
 from app.inference.images import ImageLimits, open_image
 from app.inference.registry import VERSION_DIGITS, ModelRegistry
 
 if TYPE_CHECKING:
-    import torch
+    from app.inference.yolos_network import YolosNetwork
 
 PATCH = 16
 # A `YolosForObjectDetection`; the types that transformers ships do not describe what it returns.
@@ -123,6 +122,8 @@ class Preprocessing:
         if config.get("do_normalize", True):
             means = list(config.get("image_mean", (0.485, 0.456, 0.406)))
             deviations = list(config.get("image_std", (0.229, 0.224, 0.225)))
+        if len(means) != 3 or len(deviations) != 3:
+            raise ValueError("image_mean and image_std need a value for each of three channels")
         scale = tuple(rescale / deviation for deviation in deviations)
         shift = tuple(-mean / dev for mean, dev in zip(means, deviations, strict=True))
         return cls(shortest, longest, scale, shift)  # type: ignore[arg-type]
@@ -139,9 +140,12 @@ class Preprocessing:
         if long / short * edge > self.longest_edge:
             edge = self.longest_edge * short / long
         scaled_short, scaled_long = round(edge), int(edge * long / short)
-        across, down = (
-            (scaled_short, scaled_long) if width < height else (scaled_long, scaled_short)
-        )
+        if width < height:
+            across, down = scaled_short, scaled_long
+        elif height == scaled_short:
+            across, down = width, height
+        else:
+            across, down = scaled_long, scaled_short
         return max(PATCH, across - across % PATCH), max(PATCH, down - down % PATCH)
 
 
@@ -154,6 +158,7 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
         *,
         limits: ImageLimits,
         device: str = "auto",
+        precision: Precision = "auto",
         threads: int = 1,
         input_size: int | None = None,
         registry: ModelRegistry | None = None,
@@ -163,11 +168,11 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
         self.preprocessing: Preprocessing
         self._source = source
         self._device = device
+        self._precision = precision
         self._threads = threads
         self._wanted_input_size = input_size
         self._registry = registry
-        self._model: Network = None
-        self._dtype: torch.dtype
+        self._network: YolosNetwork
         self._labels: tuple[str, ...] = ()
 
     # -- on the model's thread ---------------------------------------------------------------
@@ -176,10 +181,11 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
         import torch
         import transformers
 
+        from app.inference.yolos_network import YolosNetwork
+
         # For this thread and the kernels it starts.
         torch.set_num_threads(self._threads)
-        plan = plan_device(self._device)
-        self._dtype = plan.dtype
+        plan = plan_device(self._device, self._precision)
         registered = self._is_registered()
         if registered and self._registry is not None:
             self._registry.read_verified(self.name)
@@ -192,18 +198,16 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
         wanted = self._wanted_input_size
         if wanted is None and model.config.hidden_size == _TINY_HIDDEN_SIZE:
             wanted = _TINY_INPUT_SIZE
-        self.preprocessing = Preprocessing.from_config(
-            _read_json(self._source.folder / "preprocessor_config.json"), wanted
+        self.preprocessing = _read_preprocessing(self._source.folder, wanted)
+        self._network = YolosNetwork(
+            model, scale=self.preprocessing.scale, shift=self.preprocessing.shift, plan=plan
         )
-        _fold_normalisation(model, self.preprocessing)
-        _remember_position_embeddings(model)
-        self._model = model.to(device=plan.device, dtype=plan.dtype).eval()
         self._labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
         # A forward pass on a GPU takes many images for the time of one; on a CPU, large images
         # gain nothing by company and would wait for each other.
         self.batch_budget = 32 * 512 * 672 if plan.device != "cpu" else 400_000
         details: dict[str, Any] = {
-            "device": str(self._model.device),
+            "device": plan.device,
             "labels": tuple(label for label in self._labels if label != "N/A"),
             "notice": self._source.notice,
             "libraries": {
@@ -251,9 +255,8 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
         import torch
 
         with torch.inference_mode():
-            values = torch.from_numpy(pixels).to(self._model.device).permute(0, 3, 1, 2)
-            output = self._model(pixel_values=values.to(self._dtype))
-            return output.logits.float().cpu().numpy(), output.pred_boxes.float().cpu().numpy()
+            logits, boxes = self._network(torch.from_numpy(pixels))
+            return logits.cpu().numpy(), boxes.cpu().numpy()
 
     def postprocess(
         self,
@@ -339,35 +342,12 @@ def _load_checkpoint(folder: Path) -> Network:
     return model
 
 
-def _fold_normalisation(model: Network, preprocessing: Preprocessing) -> None:
-    """Let the first layer take 8-bit values: w·(scale·x + shift) + b = (w·scale)·x + (w·shift + b).
-
-    Exact, for that convolution has no padding.
-    """
-    import torch
-
-    projection = model.vit.embeddings.patch_embeddings.projection
-    with torch.no_grad():
-        weight = projection.weight
-        shift = torch.tensor(preprocessing.shift).view(1, 3, 1, 1)
-        projection.bias += (weight * shift).sum(dim=(1, 2, 3))
-        weight *= torch.tensor(preprocessing.scale).view(1, 3, 1, 1)
-
-
-def _remember_position_embeddings(model: Network) -> None:
-    """Interpolate the position embeddings once per input shape instead of once per call."""
-    embeddings = model.vit.embeddings
-    interpolate = embeddings.interpolation.forward
-
-    @lru_cache(maxsize=128)
-    def initial(size: tuple[int, int]) -> "torch.Tensor":
-        interpolated: torch.Tensor = interpolate(embeddings.position_embeddings, size)
-        return interpolated
-
-    embeddings.interpolation.forward = lambda _embeddings, size: initial(size)
-    if model.config.use_mid_position_embeddings:
-        middle = model.vit.encoder.interpolation
-        middle.forward = lru_cache(maxsize=128)(middle.forward)
+def _read_preprocessing(folder: Path, input_size: int | None) -> Preprocessing:
+    path = folder / "preprocessor_config.json"
+    try:
+        return Preprocessing.from_config(_read_json(path), input_size)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise ModelLoadError(f"{path} is not a YOLOS preprocessor's: {error!r}") from error
 
 
 def _to_corners(
@@ -391,7 +371,9 @@ def _digest(folder: Path) -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ModelLoadError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelLoadError(f"{path} is no JSON object")
     return content
