@@ -9,7 +9,6 @@ import hmac
 import uuid
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
@@ -20,6 +19,7 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 from app.auth.authenticator import Authenticator
+from app.auth.browser import CrossOriginError, check_origin, delete_cookie
 from app.auth.models import TokenKind
 from app.auth.rate_limit import group_address
 from app.auth.repository import Identity
@@ -40,11 +40,6 @@ class CsrfError(ForbiddenError):
         f"A call that signs in by cookie needs the {CSRF_HEADER} header. "
         "Ask GET /csrf for its value, again after signing in."
     )
-
-
-class CrossOriginError(ForbiddenError):
-    code = "cross_origin"
-    detail = "This may only be called from this service's own pages or an allowed origin."
 
 
 class AdminRequiredError(ForbiddenError):
@@ -114,58 +109,6 @@ def get_authenticator(connection: HTTPConnection) -> Authenticator:
 async def get_accounts(connection: HTTPConnection) -> Accounts:
     """The accounts service over the application's authenticator."""
     return Accounts(get_authenticator(connection))
-
-
-def set_cookie(
-    answer: Response,
-    authenticator: Authenticator,
-    name: str,
-    value: str,
-    *,
-    max_age: int,
-    readable: bool = False,
-) -> None:
-    """Set one of the service's cookies; `readable` by scripts or not."""
-    answer.set_cookie(
-        name,
-        value,
-        max_age=max_age,
-        path="/",
-        secure=authenticator.settings.secure_cookies,
-        httponly=not readable,
-        samesite="lax",
-    )
-
-
-def delete_cookie(answer: Response, authenticator: Authenticator, name: str) -> None:
-    """Take a cookie off the browser; the attributes are those it was set with."""
-    set_cookie(answer, authenticator, name, "", max_age=0)
-
-
-def check_origin(connection: HTTPConnection, authenticator: Authenticator) -> bool:
-    """Whether the connection names an origin. Raises CrossOriginError for a foreign one.
-
-    Own is what has the host of the Host header, whatever the scheme: behind a proxy that ends
-    TLS it is not known here.
-    """
-    origin = connection.headers.get("origin")
-    if origin is None:
-        if connection.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-            raise CrossOriginError
-        return False
-    if origin in authenticator.settings.allowed_origins:
-        return True
-    host = connection.headers.get("host", "")
-    if not host or _host_of(origin) != host.lower():
-        raise CrossOriginError
-    return True
-
-
-def _host_of(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
 
 
 class CallerDependency(SecurityBase):

@@ -7,14 +7,8 @@ from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
 from app.auth import schemas
-from app.auth.dependencies import (
-    AccountsDep,
-    CurrentCaller,
-    check_origin,
-    delete_cookie,
-    get_authenticator,
-    set_cookie,
-)
+from app.auth.browser import check_origin, delete_cookie, set_cookie
+from app.auth.dependencies import AccountsDep, CurrentCaller, get_authenticator
 from app.auth.models import TokenKind, User
 from app.auth.security import hash_token
 from app.auth.service import KeyMakesNoKeysError
