@@ -44,6 +44,8 @@ bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "app.gunicorn_worker.LookoutWorker"
 logger_class = Logger
+# It would be a socket in the home folder, which a read-only container has not.
+control_socket_disable = True
 # The models' threads do not survive a fork, so each worker loads its own.
 preload_app = False
 # A worker whose event loop stands still that long is killed and replaced.

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -20,10 +21,12 @@ from app.auth.security import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH
 from app.auth.service import Accounts
 from app.config import Settings, get_settings
 from app.database import Database
+from app.doctor import Level, examine
 from app.exceptions import AppError
 from app.inference import hub
 from app.inference.base import ModelLoadError
 from app.inference.registry import ModelRegistry
+from app.settings_reference import render_env, render_markdown
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 3.0
@@ -43,6 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_users_commands(commands)
     _add_models_commands(commands)
     _add_wait_for_database_command(commands)
+    _add_doctor_command(commands)
+    _add_settings_command(commands)
     return parser
 
 
@@ -221,6 +226,41 @@ async def _wait_for_database(arguments: argparse.Namespace, settings: Settings) 
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
     finally:
         await database.close()
+
+
+# doctor
+
+
+def _add_doctor_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    commands.add_parser(
+        "doctor", help="look for what would keep the service from working"
+    ).set_defaults(run=_doctor)
+
+
+async def _doctor(_arguments: argparse.Namespace, settings: Settings) -> None:
+    # What it has to say is among the findings.
+    logger.disable("app.inference")
+    errors = 0
+    async for finding in examine(settings):
+        print(finding, flush=True)
+        errors += finding.level is Level.ERROR
+    if errors:
+        raise CommandError(f"{errors} of these must be put right before the service can run well.")
+
+
+# settings
+
+
+def _add_settings_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("settings", help="print all settings, documented")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="as docs/configuration.md")
+    form.add_argument("--env", action="store_true", help="as .env.example (the default)")
+    command.set_defaults(run=_print_settings)
+
+
+async def _print_settings(arguments: argparse.Namespace, _settings: Settings) -> None:
+    print(render_markdown() if arguments.markdown else render_env(), end="")
 
 
 if __name__ == "__main__":

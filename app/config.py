@@ -186,6 +186,8 @@ class Settings(BaseSettings):
                 raise ValueError("ENVIRONMENT=production refuses DEBUG=true")
         elif self.secret_key is None:
             self.secret_key = SecretStr(secrets.token_urlsafe(48))
+            # Nobody has set it: what asks for that must not be told otherwise.
+            self.model_fields_set.discard("secret_key")
         return self
 
     @property

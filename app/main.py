@@ -93,7 +93,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         stack.push_async_callback(streams.close_all, settings.shutdown_timeout_s)
 
-        await stack.enter_async_context(MetricsPublisher.of(app, __version__))
+        app.state.publisher = await stack.enter_async_context(
+            MetricsPublisher.of(app, __version__)
+        )
 
         logger.info("Lookout {} is ready", __version__)
         yield

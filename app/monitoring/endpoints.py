@@ -56,6 +56,10 @@ async def ready(request: Request) -> ReadyResponse:
 
 async def find_problems(app: FastAPI) -> dict[str, str]:
     """Why `app` is not ready, by part; empty when it is."""
+    if not hasattr(app.state, "publisher"):
+        # The last thing that the lifespan starts. A server that does not wait for it, as
+        # gunicorn's own worker after 30 s, must not be sent requests.
+        return {"service": "is starting"}
     problems: dict[str, str] = {}
     problem = await _find_database_problem(app)
     if problem is not None:
