@@ -54,16 +54,25 @@ class JoblibTextClassifier(InferenceModel[str, str, Classification]):
         notice = None
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", InconsistentVersionWarning)
-            artifact = joblib.load(io.BytesIO(content))
+            try:
+                artifact = joblib.load(io.BytesIO(content))
+            # Unpickling raises whatever the classes in the file raise.
+            except Exception as error:
+                raise ModelLoadError(f"{self.name!r} cannot be unpickled: {error!r}") from error
         if any(issubclass(warning.category, InconsistentVersionWarning) for warning in caught):
             made_with = entry.libraries.get("scikit-learn", "another version")
             notice = (
                 f"Made with scikit-learn {made_with}, running on {sklearn.__version__}: "
                 "answers may differ from the measured quality."
             )
-        self._pipeline = artifact["pipeline"]
-        # predict_proba's columns are the classes the estimator saw, which index the names.
-        self._labels = tuple(artifact["target_names"][i] for i in self._pipeline.classes_)
+        try:
+            self._pipeline = artifact["pipeline"]
+            # predict_proba's columns are the classes the estimator saw, which index the names.
+            self._labels = tuple(artifact["target_names"][i] for i in self._pipeline.classes_)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ModelLoadError(
+                f"{self.name!r} does not hold a fitted `pipeline` and its `target_names`: {error!r}"
+            ) from error
         # Thread-local in scikit-learn, and this thread is the model's own: inputs are strings
         # checked at the door, so its validation of parameters and of finiteness is cost alone.
         sklearn.set_config(assume_finite=True, skip_parameter_validation=True)
