@@ -68,7 +68,7 @@ class UploadView {
         this.input.value = "";
       },
     });
-    this.list = h("ul.thumbs", { "aria-label": "Pictures" });
+    this.list = h("ul.thumbs", { "aria-label": "Chosen pictures" });
     this.details = h("div.upload-details");
     const pick = () => this.input.click();
     this.drop = h(

@@ -1,0 +1,81 @@
+"""What the tests do on the page again and again."""
+
+import io
+import json
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import ConsoleMessage, Error, FilePayload, Page, WebSocket, expect
+
+PASSWORD = "correct horse battery staple"
+# The server, and the model on a machine of two cores, may take their time.
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
+
+
+class Complaints:
+    """Errors and warnings in the consoles of pages, and exceptions that nobody caught."""
+
+    def __init__(self) -> None:
+        self._heard: list[str] = []
+        self._expected: list[str] = []
+
+    def listen_to(self, page: Page) -> None:
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", self._hear_console)
+        page.on("pageerror", self._hear_error)
+
+    def expect(self, *parts: str) -> None:
+        """Complaints with one of these in them are what the test brings about."""
+        self._expected.extend(parts)
+
+    def unexpected(self) -> list[str]:
+        return [words for words in self._heard if not any(part in words for part in self._expected)]
+
+    def _hear_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self._heard.append(message.text)
+
+    def _hear_error(self, error: Error) -> None:
+        self._heard.append(f"{error.message}\n{error.stack}")
+
+
+class Answers:
+    """The messages of a page's detection streams, as the server sent them."""
+
+    def __init__(self, page: Page) -> None:
+        self.messages: list[dict[str, Any]] = []
+        page.on("websocket", self._listen_to)
+
+    def _listen_to(self, socket: WebSocket) -> None:
+        socket.on("framereceived", lambda payload: self.messages.append(json.loads(payload)))
+
+
+def sign_up(page: Page, email: str, password: str) -> None:
+    """Make an account on the page; the person is signed in then."""
+    page.goto("/#/signup")
+    page.get_by_label("Email").fill(email)
+    page.get_by_label("Password", exact=True).fill(password)
+    page.get_by_role("button", name="Create account").click()
+    expect(page.get_by_role("link", name=f"Account of {email}")).to_be_visible()
+
+
+def sign_in(page: Page, email: str, password: str) -> None:
+    page.goto("/#/signin")
+    page.get_by_label("Email").fill(email)
+    page.get_by_label("Password", exact=True).fill(password)
+    page.get_by_role("main").get_by_role("button", name="Sign in").click()
+
+
+def upload(page: Page, *files: tuple[str, str, bytes]) -> None:
+    """Choose files (name, type, content) in the upload view."""
+    payloads: list[FilePayload] = [
+        {"name": name, "mimeType": kind, "buffer": content} for name, kind, content in files
+    ]
+    page.get_by_label("Pictures", exact=True).set_input_files(payloads)
+
+
+def png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()

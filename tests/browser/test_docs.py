@@ -1,0 +1,46 @@
+"""The API's documentation page, without internet and under the strict Content-Security-Policy."""
+
+import json
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.pages import PASSWORD
+
+
+def authorize(page: Page, email: str) -> None:
+    page.get_by_role("button", name="Authorize").first.click()
+    page.locator("#oauth_username").fill(email)
+    page.locator("#oauth_password").fill(PASSWORD)
+    page.locator(".auth-container").filter(has=page.locator("#oauth_username")).get_by_role(
+        "button", name="Apply credentials"
+    ).or_(page.locator(".auth-btn-wrapper .authorize").first).first.click()
+
+
+def test_operations_are_listed_from_local_files_alone(page: Page) -> None:
+    hosts = set[str]()
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    page.goto("/docs")
+    expect(page.get_by_role("link", name="/prediction", exact=True)).to_be_visible()
+    assert len(hosts) == 1
+
+
+def test_a_call_is_tried_out_with_the_session_of_the_page(member: Page) -> None:
+    member.goto("/docs")
+    member.get_by_role("link", name="/prediction", exact=True).click()
+    member.get_by_role("button", name="Execute").click()
+    answer = member.locator(".live-responses-table .microlight").first
+    expect(answer).to_contain_text("comp.sys.mac.hardware")
+    assert json.loads(answer.inner_text())["category"] == "comp.sys.mac.hardware"
+
+
+def test_a_call_is_tried_out_with_a_token_from_the_authorize_button(
+    member: Page, email: str
+) -> None:
+    member.context.clear_cookies()
+    member.goto("/docs")
+    authorize(member, email)
+    expect(member.get_by_role("button", name="Logout")).to_be_visible()
+    member.get_by_role("button", name="Close").first.click()
+    member.get_by_role("link", name="/me", exact=True).first.click()
+    member.locator(".opblock.is-open").get_by_role("button", name="Execute").click()
+    expect(member.locator(".live-responses-table .microlight").first).to_contain_text(email)

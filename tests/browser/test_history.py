@@ -1,0 +1,98 @@
+"""The history: list, filter, details, delete with undo, export."""
+
+import csv
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.pages import PASSWORD, png
+from tests.browser.scenes import Scene
+from tests.browser.serving import Server
+
+TEXTS = 35
+
+
+@pytest.fixture
+def client(member: Page, email: str, server: Server) -> httpx.Client:
+    """A program of the member's, with something in the history."""
+    assert member.url
+    client = httpx.Client(base_url=server.url, timeout=60)
+    form = {"username": email, "password": PASSWORD}
+    token = client.post("/token", data=form).json()["access_token"]
+    client.headers["Authorization"] = f"Bearer {token}"
+    texts = [f"encryption with key number {number}" for number in range(TEXTS)]
+    client.post("/predictions/batch", json={"texts": texts}).raise_for_status()
+    return client
+
+
+@pytest.fixture
+def history(member: Page, client: httpx.Client, scene: Scene) -> Page:
+    """The history of 35 texts and a picture, which is the newest."""
+    files = {"image": ("scene.png", png(scene.picture), "image/png")}
+    client.post("/object-detection?threshold=0.5", files=files).raise_for_status()
+    member.goto("/#/history")
+    expect(records(member).first).to_contain_text("scene.png")
+    return member
+
+
+def records(page: Page) -> Locator:
+    return page.locator(".record:visible")
+
+
+def test_all_records_are_loaded_as_one_scrolls(history: Page) -> None:
+    history.mouse.move(600, 600)
+    history.mouse.wheel(0, 100_000)
+    expect(records(history)).to_have_count(TEXTS + 1)
+    expect(history.get_by_text(f"{TEXTS + 1} records in figures")).to_be_visible()
+
+
+def test_the_list_is_filtered_and_the_filter_is_in_the_address(history: Page, scene: Scene) -> None:
+    history.get_by_label("Pictures").check()
+    expect(records(history)).to_have_count(1)
+    history.get_by_label("Label").fill(scene.digits[0].label)
+    expect(records(history)).to_have_count(1)
+    history.reload()
+    expect(records(history)).to_have_count(1)
+    expect(history.get_by_label("Pictures")).to_be_checked()
+    history.get_by_label("Label").fill("unicorn")
+    expect(history.get_by_role("heading", name="Nothing matches")).to_be_visible()
+    history.get_by_role("link", name="Clear the filter").click()
+    expect(records(history).first).to_contain_text("scene.png")
+
+
+def test_details_show_the_boxes_on_the_outline_of_the_picture(history: Page, scene: Scene) -> None:
+    history.get_by_role("link", name="scene.png").click()
+    expect(history.locator(".box")).to_have_count(len(scene.digits))
+    expect(history.get_by_text("640 × 480")).to_be_visible()
+    frame = history.locator(".picture-outline").bounding_box()
+    assert frame is not None
+    assert frame["width"] / frame["height"] == pytest.approx(640 / 480, rel=0.02)
+
+
+def test_a_deleted_record_can_be_brought_back(history: Page, client: httpx.Client) -> None:
+    history.get_by_role("button", name="Delete: scene.png").click()
+    expect(records(history).first).not_to_contain_text("scene.png")
+    history.get_by_role("button", name="Undo").click()
+    expect(records(history).first).to_contain_text("scene.png")
+    assert len(client.get("/history", params={"kind": "image"}).json()["items"]) == 1
+
+
+def test_a_record_that_is_not_brought_back_is_gone(history: Page, client: httpx.Client) -> None:
+    history.get_by_role("link", name="scene.png").click()
+    with history.expect_response(lambda answer: answer.request.method == "DELETE") as deleted:
+        history.get_by_role("button", name="Delete", exact=True).click()
+        expect(history.get_by_role("heading", name="History")).to_be_visible()
+        expect(history.get_by_role("link", name="scene.png")).to_have_count(0)
+    assert deleted.value.status == 204
+    assert client.get("/history", params={"kind": "image"}).json()["items"] == []
+
+
+def test_the_export_follows_the_filter(history: Page) -> None:
+    history.get_by_label("Texts").check()
+    expect(history.get_by_role("link", name="Export CSV")).to_have_attribute(
+        "href", "/history.csv?kind=text"
+    )
+    with history.expect_download() as download:
+        history.get_by_role("link", name="Export CSV").click()
+    assert len(list(csv.reader(download.value.path().open(newline="")))) == TEXTS + 1

@@ -1,0 +1,198 @@
+"""Live detection of the digits that the fake camera shows."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from tests.browser.pages import PASSWORD, Answers, Complaints, sign_up
+from tests.browser.scenes import HEIGHT, WIDTH, Scene, overlap
+from tests.browser.serving import Server
+
+# The page reads the colour of a pixel of the drawing; a box's line is two pixels wide.
+READ_PIXELS = """
+([x, y]) => {
+  const canvas = document.querySelector(".stage canvas");
+  const scale = Math.min(canvas.width / %d, canvas.height / %d);
+  const left = (canvas.width - %d * scale) / 2 + x * scale;
+  const top = (canvas.height - %d * scale) / 2 + y * scale;
+  const data = canvas.getContext("2d").getImageData(left - 2, top - 2, 5, 5).data;
+  return Array.from({ length: 25 }, (_, at) => [...data.slice(at * 4, at * 4 + 3)]);
+}
+""" % (WIDTH, HEIGHT, WIDTH, HEIGHT)
+
+
+def start(page: Page, query: str = "") -> None:
+    page.goto(f"/#/live?{query}")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(stream_state(page)).to_have_text("Live")
+
+
+def stream_state(page: Page) -> Locator:
+    return page.locator("[data-stream]")
+
+
+def seen(page: Page) -> Locator:
+    return page.locator(".seen li")
+
+
+def assert_found(scene: Scene, message: dict[str, Any]) -> None:
+    """Every digit of the scene is found where it is, and nothing else."""
+    size = message["image"]
+    scale = WIDTH / size["width"]
+    found = [
+        (each["label"], tuple(edge * scale for edge in each["box"])) for each in message["objects"]
+    ]
+    assert sorted(label for label, _ in found) == scene.labels
+    for digit in scene.digits:
+        assert any(
+            label == digit.label and overlap(box, digit.box) > 0.5 for label, box in found
+        ), f"{digit} is not among {found}"
+
+
+def test_the_digits_in_the_picture_are_found_where_they_are(member: Page, scene: Scene) -> None:
+    answers = Answers(member)
+    start(member, "threshold=0.5&mode=exact")
+    expect(seen(member)).to_have_count(len(scene.digits))
+    expect(member.locator("[data-figure=fps]")).not_to_have_text("–")
+    expect(member.locator("[data-figure=p50]")).to_have_text(re.compile(r"\d ms"))
+    assert_found(scene, answers.messages[-1])
+
+
+@pytest.mark.parametrize("mode", ["exact", "live"])
+def test_boxes_are_drawn_where_the_answer_says(member: Page, mode: str) -> None:
+    answers = Answers(member)
+    start(member, f"threshold=0.5&mode={mode}")
+    expect(seen(member).first.locator(".swatch")).to_be_visible()
+    message = answers.messages[-1]
+    best = message["objects"][0]
+    scale = WIDTH / message["image"]["width"]
+    x1, _, _, y2 = (edge * scale for edge in best["box"])
+    corner = member.evaluate(READ_PIXELS, [x1, y2 - 8])
+    row = seen(member).filter(has_text=re.compile(rf"^{best['label']}\d+$"))
+    color = row.locator(".swatch").evaluate("each => getComputedStyle(each).backgroundColor")
+    assert [int(part) for part in re.findall(r"\d+", color)] in corner
+
+
+def test_threshold_and_labels_act_at_once(member: Page, scene: Scene) -> None:
+    start(member, "threshold=0.5")
+    expect(seen(member)).to_have_count(len(scene.digits))
+    member.get_by_role("button", name="All labels").click()
+    member.get_by_role("checkbox", name="7").check()
+    expect(seen(member)).to_have_text(["71"])
+    assert "labels=7" in member.url
+    member.keyboard.press("Escape")
+    member.get_by_label("Threshold").fill("0.95")
+    assert "threshold=0.95" in member.url
+    member.reload()
+    expect(member.get_by_label("Threshold")).to_have_value("0.95")
+    expect(member.get_by_role("button", name="7", exact=True)).to_be_visible()
+
+
+def test_a_snapshot_is_the_picture_with_its_boxes(member: Page) -> None:
+    start(member, "threshold=0.5")
+    expect(seen(member).first.locator(".swatch")).to_be_visible()
+    with member.expect_download() as download:
+        member.get_by_role("button", name="Snapshot").click()
+    assert download.value.suggested_filename.endswith(".png")
+    with Image.open(download.value.path()) as picture:
+        assert picture.width * HEIGHT == picture.height * WIDTH
+        # The boxes are the only bright colours on paper and ink.
+        assert (
+            max(saturation for _, saturation, _ in picture.convert("HSV").get_flattened_data())
+            > 200
+        )
+
+
+def test_a_recording_has_a_line_for_each_answer(member: Page) -> None:
+    answers = Answers(member)
+    start(member, "threshold=0.5")
+    member.get_by_role("button", name="Record").click()
+    expect(
+        member.get_by_role("button", name=re.compile(r"Save \d{1,}[1-9]|Save [5-9]"))
+    ).to_be_visible()
+    with member.expect_download() as download:
+        member.get_by_role("button", name=re.compile("Save")).click()
+    lines = [json.loads(line) for line in download.value.path().read_text().splitlines()]
+    frames = [line["frame"] for line in lines]
+    assert len(lines) >= 5
+    assert frames == sorted(set(frames))
+    sent = {message["frame"]: message["objects"] for message in answers.messages}
+    assert all(line["objects"] == sent[line["frame"]] for line in lines)
+
+
+def test_the_stream_is_found_in_the_history(member: Page) -> None:
+    start(member, "threshold=0.5")
+    expect(member.locator("[data-figure=fps]")).not_to_have_text("–")
+    member.get_by_role("button", name="Stop").click()
+    expect(stream_state(member)).to_have_text("Stopped")
+    member.goto("/#/history?kind=stream")
+    member.get_by_role("link", name=re.compile("Stream of")).click()
+    expect(member.get_by_text(re.compile(r"[1-9]\d* received"))).to_be_visible()
+
+
+def test_a_video_file_is_a_source_too(member: Page, complaints: Complaints) -> None:
+    member.goto("/#/live?source=file")
+    member.get_by_label("Video file").set_input_files(
+        {"name": "broken.mp4", "mimeType": "video/mp4", "buffer": b"no video"}
+    )
+    expect(member.get_by_text("The browser cannot play “broken.mp4”")).to_be_visible()
+    complaints.expect("broken.mp4")
+
+
+def test_two_tabs_stream_at_the_same_time(member: Page, scene: Scene) -> None:
+    other = member.context.new_page()
+    for page in (member, other):
+        start(page, "threshold=0.5")
+    for page in (member, other):
+        expect(seen(page)).to_have_count(len(scene.digits))
+
+
+def test_a_stream_says_why_it_ended_when_the_session_does(
+    member: Page, email: str, server: Server, complaints: Complaints
+) -> None:
+    complaints.expect("401")
+    start(member)
+    with httpx.Client(base_url=server.url) as client:
+        form = {"username": email, "password": PASSWORD}
+        token = client.post("/token", data=form).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        sessions = [each for each in client.get("/me/tokens").json() if each["kind"] == "session"]
+        client.delete(f"/me/tokens/{sessions[0]['id']}")
+    expect(member.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_a_stream_comes_back_after_the_server_was_restarted(
+    member: Page, server: Server, complaints: Complaints
+) -> None:
+    # The browser reports each attempt that meets no server.
+    complaints.expect("WebSocket connection", "ERR_CONNECTION_REFUSED")
+    answers = Answers(member)
+    start(member, "threshold=0.5")
+    expect(member.locator("[data-figure=fps]")).not_to_have_text("–")
+    server.stop()
+    expect(stream_state(member)).to_have_text("Reconnecting")
+    expect(member.get_by_text(re.compile("restart|lost"))).to_be_visible()
+    server.start()
+    member.get_by_role("button", name="Try now").click()
+    expect(stream_state(member)).to_have_text("Live")
+    before = len(answers.messages)
+    member.wait_for_function("() => true")
+    expect.poll(lambda: len(answers.messages)).to_be_greater_than(before)
+
+
+def test_no_camera_is_told_in_words(new_context: Callable[..., BrowserContext], email: str) -> None:
+    page = new_context().new_page()
+    page.add_init_script(
+        "navigator.mediaDevices.getUserMedia = async () => {"
+        " throw new DOMException('no device', 'NotFoundError'); };"
+    )
+    sign_up(page, email, PASSWORD)
+    page.goto("/#/live")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("No camera was found")

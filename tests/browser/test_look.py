@@ -1,0 +1,133 @@
+"""Every view in both themes and at both widths: accessible, and nothing sticks out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.browser.pages import PASSWORD, png, sign_up, upload
+from tests.browser.scenes import Scene
+
+AXE = (Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js").read_text()
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+DESK = {"viewport": {"width": 1280, "height": 860}}
+
+
+def check(page: Page, where: str) -> None:
+    """No violation of WCAG 2.2 AA that axe-core finds, and no sideways scrolling."""
+    page.evaluate(f"{AXE};0")
+    report = page.evaluate(
+        "(rules) => axe.run(document, { runOnly: rules, resultTypes: ['violations'] })", RULES
+    )
+    found = [
+        f"{where}: {violation['help']}: {node['html'][:200]}"
+        for violation in report["violations"]
+        for node in violation["nodes"]
+    ]
+    assert found == []
+    assert len(report["passes"]) > 10
+    width, room = page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert width <= room, f"{where} is {width - room} pixels too wide"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", [DESK, PHONE], ids=["desk", "phone"])
+def test_every_view_is_accessible_and_fits(
+    new_context: Callable[..., BrowserContext],
+    device: dict[str, object],
+    scheme: str,
+    email: str,
+    scene: Scene,
+) -> None:
+    page = new_context(**device, color_scheme=scheme, reduced_motion="reduce").new_page()
+    page.goto("/")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    check(page, "front")
+    sign_up(page, email, PASSWORD)
+    check(page, "home")
+
+    page.goto("/#/text")
+    page.locator(".example").first.click()
+    expect(page.locator(".answer")).to_be_visible()
+    check(page, "text")
+
+    page.goto("/#/upload?threshold=0.5")
+    check(page, "upload, empty")
+    upload(page, ("scene.png", "image/png", png(scene.picture)))
+    expect(page.locator(".box")).to_have_count(len(scene.digits))
+    page.get_by_text("Call it from code").click()
+    check(page, "upload")
+
+    page.goto("/#/live?threshold=0.5")
+    check(page, "live, idle")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator("[data-figure=fps]")).not_to_have_text("–")
+    check(page, "live")
+    page.get_by_role("button", name="All labels").click()
+    check(page, "live, labels")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Stop").click()
+
+    page.goto("/#/history")
+    expect(page.locator(".record")).to_have_count(3)
+    expect(page.locator(".chart").first).to_be_visible()
+    check(page, "history")
+    for name in ("scene.png", "Stream of", "PowerBook"):
+        page.goto("/#/history")
+        page.locator(".record a").filter(has_text=name).click()
+        expect(page.get_by_text("As JSON")).to_be_visible()
+        check(page, f"record of {name}")
+
+    page.goto("/#/models")
+    expect(page.locator(".model")).to_have_count(2)
+    check(page, "models")
+
+    page.goto("/#/account")
+    expect(page.locator(".token")).to_have_count(1)
+    check(page, "account")
+    page.get_by_role("button", name="New API key").click()
+    check(page, "new key")
+
+
+def test_the_theme_is_chosen_and_remembered(page: Page) -> None:
+    page.emulate_media(color_scheme="light")
+    page.goto("/")
+    body = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(body)
+    page.get_by_role("button", name="Theme: system").click()
+    page.get_by_role("button", name="Theme: light").click()
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    dark = page.evaluate(body)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(body) == dark
+
+
+def test_the_page_is_used_with_the_keyboard_alone(page: Page) -> None:
+    page.goto("/")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.get_by_role("link", name="History").focus()
+    page.keyboard.press("Enter")
+    # A screen reader starts at the new view's heading.
+    expect(page.get_by_role("heading", name="History")).to_be_focused()
+
+
+def test_an_unknown_address_says_so(page: Page) -> None:
+    page.goto("/#/nowhere")
+    expect(page.get_by_role("heading", name="No such page")).to_be_visible()
+
+
+def test_the_page_needs_no_other_host(page: Page) -> None:
+    hosts = set[str]()
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    page.goto("/")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert len(hosts) == 1
