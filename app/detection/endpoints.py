@@ -22,7 +22,7 @@ from app.detection.schemas import (
     describe_objects,
 )
 from app.detection.stream import CloseCode, DetectionStream, TooManyStreamsError
-from app.exceptions import AppError
+from app.exceptions import AppError, RetryableError
 from app.history.dependencies import RecorderDep
 from app.history.records import PredictionRecord
 from app.inference.engine import Answer
@@ -102,7 +102,8 @@ async def stream(
     try:
         caller = await authenticate_stream(websocket)
     except AppError as error:
-        code = CloseCode.TRY_LATER if error.status == 503 else CloseCode.NOT_ALLOWED
+        waiting_helps = isinstance(error, RetryableError)
+        code = CloseCode.TRY_LATER if waiting_helps else CloseCode.NOT_ALLOWED
         await websocket.close(code, error.detail)
         return
     open_stream = DetectionStream(

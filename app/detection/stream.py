@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from app.auth.dependencies import Caller
 from app.detection.schemas import StreamSettings, frame_message
-from app.exceptions import AppError, ServiceUnavailableError
+from app.exceptions import AppError, RetryableError, ServiceUnavailableError
 from app.history.recorder import HistoryRecorder
 from app.history.records import StreamRecord
 from app.inference.engine import Call, ModelHandle
@@ -231,7 +231,7 @@ class DetectionStream:
         self._identity_checked_at = now
         try:
             await self._authenticate()
-        except ServiceUnavailableError as error:
+        except RetryableError as error:
             await self.close(CloseCode.TRY_LATER, error.detail)
             return False
         except AppError as error:
