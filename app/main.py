@@ -26,6 +26,7 @@ from app.inference.hub import find_checkpoint
 from app.inference.images import ImageLimits
 from app.inference.joblib_pipeline import JoblibTextClassifier
 from app.inference.registry import ModelRegistry
+from app.inference.shared_cache import RedisPredictionCache
 from app.inference.yolos import ObjectDetector
 from app.middlewares import (
     REQUEST_ID_HEADER,
@@ -88,14 +89,17 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.engine = engine = await _start_engine(app, settings)
         stack.push_async_callback(engine.stop, settings.shutdown_timeout_s)
 
+        shared_cache = app.state.text_classifier.shared
+        if shared_cache is not None:
+            await shared_cache.start()
+            stack.push_async_callback(shared_cache.close)
+
         app.state.streams = streams = StreamRegistry(
             max_streams=settings.max_streams, max_per_caller=settings.max_streams_per_caller
         )
         stack.push_async_callback(streams.close_all, settings.shutdown_timeout_s)
 
-        app.state.publisher = await stack.enter_async_context(
-            MetricsPublisher.of(app, __version__)
-        )
+        app.state.publisher = await stack.enter_async_context(MetricsPublisher.of(app, __version__))
 
         logger.info("Lookout {} is ready", __version__)
         yield
@@ -111,9 +115,11 @@ async def _start_engine(app: FastAPI, settings: Settings) -> InferenceEngine:
     )
     engine = InferenceEngine(queue_size=settings.queue_size)
     classifier = engine.add(JoblibTextClassifier(registry, settings.text_model))
-    app.state.text_classifier = CachingClassifier(
-        classifier, PredictionCache(settings.prediction_cache_bytes)
-    )
+    cache = PredictionCache(settings.prediction_cache_bytes)
+    shared = None
+    if settings.redis_url is not None:
+        shared = RedisPredictionCache(settings.redis_url.get_secret_value(), cache.clear)
+    app.state.text_classifier = CachingClassifier(classifier, cache, shared)
     app.state.detector = engine.add(
         ObjectDetector(
             checkpoint,

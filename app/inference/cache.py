@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from app.inference.base import InferenceTimeoutError
 from app.inference.engine import Answer, Call, ModelHandle, Timing
 from app.inference.joblib_pipeline import Classification
+from app.inference.shared_cache import RedisPredictionCache
 
 # What an entry takes beside its text and probabilities: key, links, dataclass.
 _ENTRY_OVERHEAD_BYTES = 400
@@ -77,11 +78,18 @@ class CachingClassifier:
     """A text classifier that answers what it has answered before from memory.
 
     Equal texts that arrive while their answer is being computed wait for that one computation.
+    What the process does not remember is looked up in `shared`, where there is one.
     """
 
-    def __init__(self, handle: ModelHandle[str, Classification], cache: PredictionCache) -> None:
+    def __init__(
+        self,
+        handle: ModelHandle[str, Classification],
+        cache: PredictionCache,
+        shared: RedisPredictionCache | None = None,
+    ) -> None:
         self.handle = handle
         self.cache = cache
+        self.shared = shared
         # Each flight's result is its answer, or None when its leader failed or left: the failure
         # may be the leader's own (its deadline), so the others try for themselves.
         self._flights: dict[bytes, asyncio.Future[Answer[Classification] | None]] = {}
@@ -102,19 +110,39 @@ class CachingClassifier:
                 raise InferenceTimeoutError from error
             if answer is not None:
                 return answer, True
-        return await self._lead(key, text, call), False
+        return await self._lead(key, text, call, started)
 
-    async def _lead(self, key: bytes, text: str, call: Call) -> Answer[Classification]:
+    async def clear(self) -> None:
+        """Forget everything, in this process and, with a shared tier, in all others."""
+        self.cache.clear()
+        if self.shared is not None:
+            await self.shared.clear()
+
+    async def _lead(
+        self, key: bytes, text: str, call: Call, started: float
+    ) -> tuple[Answer[Classification], bool]:
         flight: asyncio.Future[Answer[Classification] | None]
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
         answer = None
         try:
+            if self.shared is not None:
+                (known,) = await self.shared.get_many([key])
+                if known is not None:
+                    self.cache.put(key, known)
+                    answer = Answer(known, Timing(total_ms=(time.monotonic() - started) * 1000))
+                    return answer, True
             answer = await self.handle.predict(text, call)
-            self.cache.put(key, answer.output)
-            return answer
+            self._remember({key: answer.output})
+            return answer, False
         finally:
             del self._flights[key]
             flight.set_result(answer)
+
+    def _remember(self, entries: dict[bytes, Classification]) -> None:
+        for key, value in entries.items():
+            self.cache.put(key, value)
+        if self.shared is not None and self.cache.max_bytes:
+            self.shared.put_many(entries)
 
     async def predict_many(
         self, texts: list[str], call: Call
@@ -124,13 +152,15 @@ class CachingClassifier:
         version = self.handle.info.version
         keys = [self.cache.key(version, text) for text in texts]
         found = {key: self.cache.get(key) for key in dict.fromkeys(keys)}
+        unknown = [key for key, value in found.items() if value is None]
+        if unknown and self.shared is not None:
+            found |= zip(unknown, await self.shared.get_many(unknown), strict=True)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}
         computed: dict[bytes, Answer[Classification]] = {}
         if missing:
             answers = await self.handle.predict_many(list(missing.values()), call)
             computed = dict(zip(missing, answers, strict=True))
-            for key, answer in computed.items():
-                self.cache.put(key, answer.output)
+            self._remember({key: answer.output for key, answer in computed.items()})
         total_ms = (time.monotonic() - started) * 1000
         results: list[tuple[Answer[Classification], bool]] = []
         for key in keys:

@@ -104,11 +104,11 @@ async def predict_batch(
     tags=["Administration"],
     summary="Forget all remembered predictions",
     status_code=status.HTTP_204_NO_CONTENT,
-    responses=error_responses(401, 403),
+    responses=error_responses(401, 403, 503),
 )
 async def clear_cache(_caller: AdminCaller, classifier: TextClassifier) -> None:
-    """Empties the prediction cache. For administrators."""
-    classifier.cache.clear()
+    """Empties the prediction cache, in all processes that share it. For administrators."""
+    await classifier.clear()
 
 
 @router.get("/models", tags=["Models"], summary="All models", responses=error_responses(401, 429))
