@@ -10,6 +10,11 @@ from app.inference.images import ImageLimits, open_image
 from app.inference.yolos import Detections
 
 _FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG"}
+# Without chroma subsampling, which would smear thin coloured lines.
+_OPTIONS: dict[str, dict[str, int]] = {
+    "image/png": {},
+    "image/jpeg": {"quality": 90, "subsampling": 0},
+}
 
 
 def draw(data: bytes, detections: Detections, limits: ImageLimits, media_type: str) -> bytes:
@@ -28,10 +33,12 @@ def draw(data: bytes, detections: Detections, limits: ImageLimits, media_type: s
     for found in reversed(detections.objects):
         colour = label_colour(found.label)
         x1, y1, x2, y2 = found.box
-        canvas.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=line)
+        # A box ends where its last pixel does, which at the picture's edge is beyond the canvas.
+        right, bottom = min(x2, picture.width - 1), min(y2, picture.height - 1)
+        canvas.rectangle((x1, y1, max(x1, right), max(y1, bottom)), outline=colour, width=line)
         caption = f"{found.label} {found.score:.0%}"
-        left, top, right, bottom = canvas.textbbox((0, 0), caption, font=font)
-        width, height = right - left + 2 * line, bottom - top + 2 * line
+        left, top, *end = canvas.textbbox((0, 0), caption, font=font)
+        width, height = end[0] - left + 2 * line, end[1] - top + 2 * line
         # Above the box where there is room, and never beyond the picture's edges.
         caption_x = max(0, min(x1, picture.width - width))
         caption_y = y1 - height if y1 >= height else min(y1, picture.height - height)
@@ -39,7 +46,7 @@ def draw(data: bytes, detections: Detections, limits: ImageLimits, media_type: s
         position = (caption_x + line - left, caption_y + line - top)
         canvas.text(position, caption, font=font, fill=_ink_on(colour))
     encoded = io.BytesIO()
-    picture.save(encoded, _FORMATS[media_type], **({"quality": 90} if "jpeg" in media_type else {}))
+    picture.save(encoded, _FORMATS[media_type], **_OPTIONS[media_type])
     return encoded.getvalue()
 
 

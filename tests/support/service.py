@@ -31,13 +31,14 @@ async def running_app(
     database_url: str, detection_model: Path, **options: Any
 ) -> AsyncIterator[FastAPI]:
     """The application on a migrated database, started, and stopped at the end."""
-    settings = Settings(
-        _env_file=None,
-        database_url=database_url,
-        models_dir=ROOT / "models",
-        detection_model=str(detection_model),
-        **options,
-    )
+    values: dict[str, Any] = {
+        "database_url": database_url,
+        "models_dir": ROOT / "models",
+        "detection_model": str(detection_model),
+        # The test runs on the same cores.
+        "cpu_threads": 1,
+    }
+    settings = Settings(_env_file=None, **values | options)
     app = create_app(settings)
     async with LifespanManager(app, startup_timeout=START_PATIENCE_S, shutdown_timeout=PATIENCE_S):
         yield app
