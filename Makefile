@@ -6,7 +6,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser lint format bench clean
+.PHONY: help run test test-browser lint format bench soak clean
 
 help:
 	@echo "make run           set up, migrate, serve on http://$(HOST):$(PORT)"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint          check style, types, import rules and migrations; changes nothing"
 	@echo "make format        let ruff write the style"
 	@echo "make bench         measure beside the baselines (needs wrk)"
+	@echo "make soak          minutes at twice the capacity, memory watched (needs wrk)"
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Lookout needs Python 3.11 to 3.13, {PYTHON} is {v.major}.{v.minor}".replace("{PYTHON}", "$(PYTHON)"))'
@@ -52,8 +53,15 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev
+$(VENV)/.bench: $(VENV)/.run requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/.bench
+	$(BIN)/python -m benchmarks soak --minutes 3
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

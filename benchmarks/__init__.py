@@ -1,0 +1,1 @@
+"""Measures the service beside what people use instead, in one run: `python -m benchmarks`."""

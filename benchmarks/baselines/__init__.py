@@ -1,0 +1,1 @@
+"""What the service is compared with, each a process of its own. None of them imports `app`."""
