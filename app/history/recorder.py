@@ -226,15 +226,17 @@ class HistoryRecorder:
                 self._refuse([entry], error)
 
     def _refuse(self, entries: list[_Entry], error: Exception) -> None:
-        logger.opt(exception=error).warning("{} calls were not kept in the history", len(entries))
+        reason: type[AppError] = RecordNotKeptError
+        if is_database_unavailable(error):
+            reason = HistoryUnavailableError
+        elif is_foreign_key_violation(error):
+            reason = OwnerDeletedError
+        # The driver's words alone: SQLAlchemy's would bring the texts of people into the log.
+        cause = getattr(error, "orig", None) or error
+        logger.warning("{} calls not kept in the history: {!r}", len(entries), cause)
         for entry in entries:
             # An exception each: the traceback of a shared one would grow with every caller.
-            if is_database_unavailable(error):
-                self._fail(entry, HistoryUnavailableError())
-            elif is_foreign_key_violation(error):
-                self._fail(entry, OwnerDeletedError())
-            else:
-                self._fail(entry, RecordNotKeptError())
+            self._fail(entry, reason())
 
     async def _commit(self, entries: list[_Entry]) -> None:
         """Write the records of `entries` in one transaction, and tell their callers."""
