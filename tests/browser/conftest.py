@@ -1,4 +1,4 @@
-"""A server, a Chromium whose camera shows a scene of digits, and pages that may not fail quietly."""
+"""A server, a Chromium whose camera shows digits, and pages that may not fail quietly."""
 
 import os
 import uuid

@@ -1,11 +1,21 @@
 """What the tests do on the page again and again."""
 
+import csv
 import io
 import json
+import time
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import ConsoleMessage, Error, FilePayload, Page, WebSocket, expect
+from playwright.sync_api import (
+    ConsoleMessage,
+    Download,
+    Error,
+    FilePayload,
+    Page,
+    WebSocket,
+    expect,
+)
 
 PASSWORD = "correct horse battery staple"
 # The server, and the model on a machine of two cores, may take their time.
@@ -47,6 +57,14 @@ class Answers:
         self.messages: list[dict[str, Any]] = []
         page.on("websocket", self._listen_to)
 
+    def wait_for_more_than(self, number: int, page: Page) -> None:
+        """Return when that many messages have come and another."""
+        give_up_at = time.monotonic() + PATIENCE_MS / 1000
+        while len(self.messages) <= number:
+            assert time.monotonic() < give_up_at, "no more answers came"
+            # Playwright hands messages over while it waits for the page.
+            page.wait_for_timeout(20)
+
     def _listen_to(self, socket: WebSocket) -> None:
         socket.on("framereceived", lambda payload: self.messages.append(json.loads(payload)))
 
@@ -54,6 +72,8 @@ class Answers:
 def sign_up(page: Page, email: str, password: str) -> None:
     """Make an account on the page; the person is signed in then."""
     page.goto("/#/signup")
+    # Another view's form may still be on show.
+    expect(page.get_by_role("heading", name="Create an account", level=1)).to_be_visible()
     page.get_by_label("Email").fill(email)
     page.get_by_label("Password", exact=True).fill(password)
     page.get_by_role("button", name="Create account").click()
@@ -62,6 +82,7 @@ def sign_up(page: Page, email: str, password: str) -> None:
 
 def sign_in(page: Page, email: str, password: str) -> None:
     page.goto("/#/signin")
+    expect(page.get_by_role("heading", name="Sign in", level=1)).to_be_visible()
     page.get_by_label("Email").fill(email)
     page.get_by_label("Password", exact=True).fill(password)
     page.get_by_role("main").get_by_role("button", name="Sign in").click()
@@ -73,6 +94,12 @@ def upload(page: Page, *files: tuple[str, str, bytes]) -> None:
         {"name": name, "mimeType": kind, "buffer": content} for name, kind, content in files
     ]
     page.get_by_label("Pictures", exact=True).set_input_files(payloads)
+
+
+def read_csv(download: Download) -> list[dict[str, str]]:
+    """The rows of a downloaded CSV by its line of names."""
+    with download.path().open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def png(picture: Image.Image) -> bytes:

@@ -39,7 +39,7 @@ def test_a_call_is_tried_out_with_a_token_from_the_authorize_button(
     member.context.clear_cookies()
     member.goto("/docs")
     authorize(member, email)
-    expect(member.get_by_role("button", name="Logout")).to_be_visible()
+    expect(member.get_by_role("button", name="Remove authorization")).to_be_visible()
     member.get_by_role("button", name="Close").first.click()
     member.get_by_role("link", name="/me", exact=True).first.click()
     member.locator(".opblock.is-open").get_by_role("button", name="Execute").click()

@@ -56,7 +56,8 @@ def learn(page: Page, **measured: float) -> dict[str, float]:
       const pacer = new it.Pacer();
       const { round, encode, decode, queue, inference } = argument;
       const timing = { decode_ms: decode, queue_ms: queue, inference_ms: inference };
-      for (let at = 0; at < 60; at += 1) pacer.learn({ roundTripMs: round, encodeMs: encode, timing });
+      const answer = { roundTripMs: round, encodeMs: encode, timing };
+      for (let at = 0; at < 60; at += 1) pacer.learn(answer);
       return { side: pacer.size.side, interval: pacer.intervalMs };
     """
     return dict(run(page, "live/pacing.js", body, measured))

@@ -1,9 +1,9 @@
 """Text classification: one text, feedback, a file of many."""
 
-import csv
-
 import pytest
 from playwright.sync_api import Page, expect
+
+from tests.browser.pages import read_csv
 
 MAC = "My PowerBook needs more memory and a new SCSI drive for the Mac."
 CRYPT = "The clipper chip's encryption key is held in escrow by the NSA."
@@ -22,15 +22,15 @@ def choose_file(page: Page, name: str, content: bytes) -> None:
 
 
 def test_a_text_gets_its_category_and_probabilities(text_view: Page) -> None:
-    text_view.get_by_label("Text").fill(MAC)
-    text_view.get_by_label("Text").press("Control+Enter")
+    text_view.get_by_label("Text", exact=True).fill(MAC)
+    text_view.get_by_label("Text", exact=True).press("Control+Enter")
     expect(text_view.locator(".answer")).to_have_text("comp.sys.mac.hardware")
     expect(text_view.locator(".bars li")).to_have_count(4)
     expect(text_view.locator(".bars li").first).to_contain_text("comp.sys.mac.hardware")
 
 
 def test_the_address_of_an_answer_can_be_shared(text_view: Page) -> None:
-    text_view.get_by_label("Text").fill(CRYPT)
+    text_view.get_by_label("Text", exact=True).fill(CRYPT)
     text_view.get_by_role("button", name="Classify", exact=True).click()
     expect(text_view.locator(".answer")).to_have_text("sci.crypt")
     address = text_view.url
@@ -45,7 +45,7 @@ def test_an_empty_text_is_not_sent(text_view: Page) -> None:
 
 
 def test_a_wrong_category_is_corrected_with_one_click_and_taken_back(text_view: Page) -> None:
-    text_view.get_by_label("Text").fill(MAC)
+    text_view.get_by_label("Text", exact=True).fill(MAC)
     text_view.get_by_role("button", name="Classify", exact=True).click()
     text_view.get_by_role("button", name="talk.religion.misc").click()
     expect(text_view.get_by_text("You corrected this to")).to_be_visible()
@@ -65,7 +65,7 @@ def test_the_lines_of_a_text_file_come_back_as_csv(text_view: Page) -> None:
     with text_view.expect_download() as download:
         text_view.get_by_role("button", name="Download CSV").click()
     assert download.value.suggested_filename == "posts_categories.csv"
-    rows = list(csv.DictReader(download.value.path().open(newline="")))
+    rows = read_csv(download.value)
     assert [row["text"] for row in rows] == [MAC, CRYPT]
     assert [row["category"] for row in rows] == ["comp.sys.mac.hardware", "sci.crypt"]
     assert all(float(row["probability"]) > 0.5 for row in rows)
@@ -81,7 +81,7 @@ def test_a_csv_keeps_its_columns_rows_and_quotes(text_view: Page) -> None:
     text_view.get_by_role("button", name="Classify 3 texts").click()
     with text_view.expect_download() as download:
         text_view.get_by_role("button", name="Download CSV").click()
-    rows = list(csv.DictReader(download.value.path().open(newline="")))
+    rows = read_csv(download.value)
     assert [[row["id"], row["text"]] for row in rows] == source[1:]
     assert [row["category"] for row in rows] == ["comp.sys.mac.hardware", "", "sci.crypt"]
 
