@@ -122,17 +122,18 @@ class Server:
 
     def stop(self) -> None:
         """End it and its children, gently at first."""
-        if self._process is None:
+        process, self._process = self._process, None
+        if process is None:
             return
         for number, patience_s in ((signal.SIGTERM, _STOP_TIMEOUT_S), (signal.SIGKILL, 5.0)):
             try:
-                os.killpg(self._process.pid, number)
-                self._process.wait(patience_s)
+                os.killpg(process.pid, number)
+                process.wait(patience_s)
             except ProcessLookupError:
                 break
             except subprocess.TimeoutExpired:
                 continue
-        self._process.wait()
+        process.wait()
 
     def __enter__(self) -> Self:
         return self.start()
