@@ -152,6 +152,8 @@ class DetectionStream:
         # The client may have gone in the meantime: then there is nothing to close.
         with suppress(RuntimeError, WebSocketDisconnect):
             await self._websocket.close(code, short)
+        # Not for the client to answer the close: it may never do so, and would hold its place.
+        self._mail.set()
 
     async def _receive(self) -> None:
         while self.state is StreamState.OPEN:
@@ -188,7 +190,7 @@ class DetectionStream:
             await self.close(CloseCode.NOT_UNDERSTOOD, f"{place}: {first['msg']}")
 
     async def _detect(self) -> None:
-        while True:
+        while self.state is StreamState.OPEN:
             await self._mail.wait()
             self._mail.clear()
             frame, self._mailbox = self._mailbox, None

@@ -98,6 +98,7 @@ class GatedDetector(InferenceModel[ImageInput, ImageInput, Detections]):
         self.gate = Gate()
         self.batches: list[list[ImageInput]] = []
         self.error: Exception | None = None
+        self.preprocess_error: Exception | None = None
 
     def load(self) -> ModelInfo:
         return ModelInfo(self.name, "object-detection", "v1", labels=("thing",))
@@ -106,6 +107,8 @@ class GatedDetector(InferenceModel[ImageInput, ImageInput, Detections]):
         pass
 
     def preprocess(self, item: ImageInput) -> ImageInput:
+        if self.preprocess_error is not None:
+            raise self.preprocess_error
         open_image(item.data, ImageLimits(2**24, 2**24)).decode()
         return item
 

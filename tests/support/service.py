@@ -97,6 +97,12 @@ class Stream:
         message: dict[str, Any] = json.loads(await self.session.receive_text(PATIENCE_S))
         return message
 
+    async def vanish(self) -> None:
+        """Be gone without a word, as when the network breaks."""
+        stream: Any = self.session.stream
+        # What servers tell the application then (RFC 6455, 7.4.1).
+        await stream.send({"type": "websocket.disconnect", "code": 1006})
+
     async def closing(self) -> WebSocketDisconnect:
         """How the server closes the stream; answers that come before are passed over."""
         try:
