@@ -1,14 +1,20 @@
 """Settings: environment variables (or a `.env` file), each documented, none secret by default."""
 
 import secrets
+import stat
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIN_SECRET_LENGTH = 32
+# A random secret of 32 characters has about twenty different ones, sixteen hex digits for the
+# rest of its length about fourteen; a phrase typed again has fewer.
+_MIN_DISTINCT_CHARACTERS = 10
+_WEAK_WORDS = ("secret", "password", "changeme", "change-me", "change_me", "example", "123456789")
 
 
 def _async_driver(url: str) -> str:
@@ -17,6 +23,12 @@ def _async_driver(url: str) -> str:
     drivers = {"sqlite": "sqlite+aiosqlite", "postgres": "postgresql+asyncpg"}
     drivers["postgresql"] = drivers["postgres"]
     return f"{drivers.get(scheme, scheme)}{separator}{rest}"
+
+
+def is_guessable(secret: str) -> bool:
+    """Whether a secret, though long enough, looks typed and not drawn."""
+    has_weak_word = any(word in secret.lower() for word in _WEAK_WORDS)
+    return has_weak_word or len(set(secret)) < _MIN_DISTINCT_CHARACTERS
 
 
 class Settings(BaseSettings):
@@ -66,7 +78,7 @@ class Settings(BaseSettings):
         10, ge=1, description="PostgreSQL connections a process keeps; twice as many under load."
     )
     redis_url: SecretStr | None = Field(
-        None, description="Shares the prediction cache between processes when set."
+        None, description="Shares limits and the prediction cache between processes when set."
     )
 
     # Identity
@@ -75,6 +87,13 @@ class Settings(BaseSettings):
         description=(
             f"At least {MIN_SECRET_LENGTH} characters; signs CSRF tokens. Needed in production; "
             "in development each process makes its own."
+        ),
+    )
+    secret_key_file: Path | None = Field(
+        None,
+        description=(
+            "File to read the secret key from instead, as container platforms mount it. In "
+            "production nobody but its owner and group may read it."
         ),
     )
     registration_open: bool = Field(True, description="Whether anybody may sign up.")
@@ -96,6 +115,33 @@ class Settings(BaseSettings):
     )
     anonymous_requests_per_minute: int = Field(
         60, ge=1, description="Limit per address for callers without identity."
+    )
+    sign_in_attempts: int = Field(
+        5,
+        ge=1,
+        description=(
+            "Wrong passwords of an account before the next attempt has to wait: a second, then "
+            "two, four, up to a quarter of an hour. The right one makes a new start."
+        ),
+    )
+    sign_in_attempts_per_address: int = Field(
+        50, ge=1, description="The same for an address, which makes a new start after an hour."
+    )
+
+    allowed_hosts: Annotated[list[str], NoDecode] = Field(
+        ["*"],
+        description=(
+            "Comma-separated names that requests may give as Host, as `lookout.example.com` or "
+            "`*.example.com`; others are refused. `*`: any."
+        ),
+    )
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        [],
+        description=(
+            "Comma-separated addresses or networks of proxies whose `X-Forwarded-For` and "
+            "`X-Forwarded-Proto` are believed; `*`: whoever connects, as over a Unix socket. "
+            "Default: none."
+        ),
     )
 
     # Models
@@ -143,11 +189,21 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="Largest image, checked before it is decoded."
     )
+    body_timeout_s: float = Field(
+        120.0, gt=0, description="How long a body may take to arrive after its first part."
+    )
     max_text_length: int = Field(100_000, ge=1, description="Longest text, in characters.")
     max_streams: int = Field(64, ge=0, description="Open WebSocket streams of one process.")
     max_streams_per_caller: int = Field(8, ge=0, description="Open streams of one caller.")
     queue_size: int = Field(
         256, ge=1, description="Items that may wait for a model before callers are refused."
+    )
+    requests_per_minute: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "Limit per account on requests to the models; opening a stream is one. Default: none."
+        ),
     )
     request_timeout_s: float = Field(
         30.0, gt=0, description="Deadline of an inference request, in seconds from its arrival."
@@ -162,12 +218,55 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        origins = values.get("allowed_origins")
-        if isinstance(origins, str):
-            values["allowed_origins"] = [
-                origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip()
-            ]
+        for name in ("allowed_origins", "allowed_hosts", "trusted_proxies"):
+            joined = values.get(name)
+            if isinstance(joined, str):
+                parts = [part.strip() for part in joined.split(",")]
+                if name == "allowed_origins":
+                    parts = [part.rstrip("/") for part in parts]
+                values[name] = [part for part in parts if part]
         return values
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if "*" in host.removeprefix("*.") and host != "*":
+                raise ValueError(f"{host}: a wildcard reads `*.example.com`, or `*` alone")
+            if "/" in host or (":" in host and not host.startswith("[")):
+                raise ValueError(f"{host}: name the host alone, without scheme, port and path")
+        return hosts
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            # What is no network is taken for a name by uvicorn, and then never matches.
+            if proxy != "*":
+                ip_network(proxy)
+        return proxies
+
+    @model_validator(mode="after")
+    def _read_secret_file(self) -> Self:
+        file = self.secret_key_file
+        if file is None:
+            return self
+        if self.secret_key is not None:
+            raise ValueError("give SECRET_KEY or SECRET_KEY_FILE, not both")
+        try:
+            mode = file.stat().st_mode
+            secret = file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"SECRET_KEY_FILE cannot be read: {error}") from error
+        if self.environment == "production" and mode & stat.S_IROTH:
+            raise ValueError(
+                f"ENVIRONMENT=production refuses SECRET_KEY_FILE {file}, which everybody on this "
+                "machine can read; run `chmod o= ` on it, or mount it with mode 0440"
+            )
+        if not secret:
+            raise ValueError(f"SECRET_KEY_FILE {file} is empty")
+        self.secret_key = SecretStr(secret)
+        return self
 
     @model_validator(mode="after")
     def _check_production(self) -> Self:
@@ -181,6 +280,11 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "ENVIRONMENT=production needs a SECRET_KEY; make one with "
                     "`python -c 'import secrets; print(secrets.token_urlsafe(48))'`"
+                )
+            if is_guessable(self.secret_key.get_secret_value()):
+                raise ValueError(
+                    "ENVIRONMENT=production refuses this SECRET_KEY, since it can be guessed; make "
+                    "one with `python -c 'import secrets; print(secrets.token_urlsafe(48))'`"
                 )
             if self.debug:
                 raise ValueError("ENVIRONMENT=production refuses DEBUG=true")

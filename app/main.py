@@ -30,6 +30,7 @@ from app.inference.shared_cache import RedisPredictionCache
 from app.inference.yolos import ObjectDetector
 from app.middlewares import (
     REQUEST_ID_HEADER,
+    AllowedHostMiddleware,
     BodyLimitMiddleware,
     RequestIDMiddleware,
     SecurityHeadersMiddleware,
@@ -160,6 +161,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         default=settings.max_json_bytes,
         # The form around an image takes some bytes of its own.
         limits={"/object-detection": settings.max_image_bytes + 64 * 1024},
+        timeout_s=settings.body_timeout_s,
     )
     if settings.allowed_origins:
         app.add_middleware(
@@ -170,6 +172,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=[REQUEST_ID_HEADER, "Server-Timing", "Retry-After"],
         )
+    if "*" not in settings.allowed_hosts:
+        app.add_middleware(AllowedHostMiddleware, hosts=settings.allowed_hosts)
     app.add_middleware(SecurityHeadersMiddleware, strict_transport=settings.secure_cookies)
     app.add_middleware(
         ObservationMiddleware,

@@ -1,10 +1,11 @@
-"""Request id, body limit, security headers: pure ASGI classes, so that streams pass untouched."""
+"""Request id, hosts, body limit, security headers: pure ASGI classes that let streams pass."""
 
+import asyncio
 import json
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -32,6 +33,10 @@ _SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(self), display-capture=(self), microphone=(), geolocation=()",
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
 }
+
+_PROBES = frozenset({"/health/live", "/health/ready"})
+_WRONG_HOST = "This service does not go by the name in the Host header."
+_TOO_SLOW = "The body did not arrive in time."
 
 
 def get_request_id(scope: Scope) -> str | None:
@@ -102,16 +107,54 @@ class SecurityHeadersMiddleware:
         await self.app(scope, receive, send_with_headers)
 
 
+class AllowedHostMiddleware:
+    """Refuse (400) what names another host than those allowed, so that no answer is made for it.
+
+    Each of `hosts` is a name, or `*.` before a name for all names under it. Probes pass: they
+    ask by address. Unlike Starlette's own, it answers in the form of all other errors.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: Sequence[str]) -> None:
+        self.app = app
+        self.names = frozenset(host.lower() for host in hosts)
+        self.suffixes = tuple(host[1:].lower() for host in hosts if host.startswith("*."))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] not in ("http", "websocket")
+            or scope["path"] in _PROBES
+            or self._is_allowed(Headers(scope=scope).getlist("host"))
+        ):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": _WRONG_HOST})
+        else:
+            await _send_error(scope, send, 400, "unknown_host", _WRONG_HOST)
+
+    def _is_allowed(self, headers: list[str]) -> bool:
+        if len(headers) != 1:
+            return False
+        host = headers[0].lower()
+        # An IPv6 address has colons of its own, within brackets.
+        name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+        return name in self.names or name.endswith(self.suffixes)
+
+
 class BodyLimitMiddleware:
     """Refuse bodies over a limit: by Content-Length before reading, else while they arrive.
 
-    `limits` gives the bytes for single paths, `default` for all others.
+    `limits` gives the bytes for single paths, `default` for all others. A body that is not
+    complete `timeout_s` after its first part is refused with 408.
     """
 
-    def __init__(self, app: ASGIApp, *, default: int, limits: Mapping[str, int]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, default: int, limits: Mapping[str, int], timeout_s: float
+    ) -> None:
         self.app = app
         self.default = default
         self.limits = limits
+        self.timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -120,13 +163,28 @@ class BodyLimitMiddleware:
         limit = self.limits.get(scope["path"], self.default)
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdigit() and int(announced) > limit:
-            await self._refuse(scope, send, limit)
+            await _send_error(
+                scope,
+                send,
+                PayloadTooLargeError.status,
+                PayloadTooLargeError.code,
+                _too_large(limit),
+            )
             return
         received = 0
+        # Set while more is to come: most bodies come in one part, and need no clock.
+        deadline: float | None = None
 
         async def receive_within_limit() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, deadline
+            if deadline is None:
+                message = await receive()
+            else:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        message = await receive()
+                except TimeoutError:
+                    raise HTTPException(408, _TOO_SLOW, {"Connection": "close"}) from None
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 if received > limit:
@@ -134,31 +192,26 @@ class BodyLimitMiddleware:
                     raise HTTPException(
                         PayloadTooLargeError.status, _too_large(limit), {"Connection": "close"}
                     )
+                if not message.get("more_body"):
+                    deadline = None
+                elif deadline is None:
+                    deadline = asyncio.get_running_loop().time() + self.timeout_s
             return message
 
         await self.app(scope, receive_within_limit, send)
 
-    async def _refuse(self, scope: Scope, send: Send, limit: int) -> None:
-        body = ErrorResponse(
-            detail=_too_large(limit),
-            code=PayloadTooLargeError.code,
-            request_id=get_request_id(scope),
-        )
-        payload = json.dumps(body.model_dump()).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(payload)).encode()),
-            # What is left of the body is not read: the connection cannot be used again.
-            (b"connection", b"close"),
-        ]
-        await send(
-            {
-                "type": "http.response.start",
-                "status": PayloadTooLargeError.status,
-                "headers": headers,
-            }
-        )
-        await send({"type": "http.response.body", "body": payload})
+
+async def _send_error(scope: Scope, send: Send, status: int, code: str, detail: str) -> None:
+    body = ErrorResponse(detail=detail, code=code, request_id=get_request_id(scope))
+    payload = json.dumps(body.model_dump()).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(payload)).encode()),
+        # What is left of the body is not read: the connection cannot be used again.
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": payload})
 
 
 def _too_large(limit: int) -> str:

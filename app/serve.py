@@ -33,6 +33,9 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "ws_max_size": settings.max_image_bytes + 1,
         "timeout_graceful_shutdown": round(settings.shutdown_timeout_s),
         "server_header": False,
+        # uvicorn would trust this machine unasked, and so every local process.
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": settings.trusted_proxies,
     }
 
 

@@ -10,10 +10,12 @@ from typing import Self
 from loguru import logger
 
 from app.auth import repository
+from app.auth.counters import Counters, MemoryCounters, RedisLimits, SharedCounters
 from app.auth.models import TokenKind
-from app.auth.rate_limit import RateLimiter
+from app.auth.rate_limit import SharedRateLimiter
 from app.auth.repository import Identity
 from app.auth.security import CsrfSigner, PasswordContext, PasswordHasher
+from app.auth.sign_in_limit import SignInLimit
 from app.auth.token_cache import TokenCache
 from app.config import Settings
 from app.database import Database, now
@@ -25,7 +27,7 @@ _CLEAN_UP_INTERVAL_S = 3600.0
 
 
 class Authenticator:
-    """Token cache, password pool, CSRF signer, anonymous limit and background writes.
+    """Token cache, password pool, CSRF signer, limits and background writes.
 
     Owned by the application's lifespan: `start()` after the database, `close()` before it.
     """
@@ -44,7 +46,34 @@ class Authenticator:
         self.tokens = TokenCache(self._load_identity, clock=clock)
         assert settings.secret_key is not None  # Settings makes one where none is given.
         self.csrf = CsrfSigner(settings.secret_key.get_secret_value())
-        self.anonymous_limit = RateLimiter(settings.anonymous_requests_per_minute, clock=clock)
+        self._redis: RedisLimits | None = None
+        if settings.redis_url is not None:
+            self._redis = RedisLimits(settings.redis_url.get_secret_value(), clock=clock)
+        self.anonymous_limit = SharedRateLimiter(
+            settings.anonymous_requests_per_minute,
+            name="anonymous",
+            refusal="Too many requests without an account from this address. Wait, or sign in.",
+            redis=self._redis,
+            clock=clock,
+        )
+        self.request_limit: SharedRateLimiter | None = None
+        if settings.requests_per_minute is not None:
+            self.request_limit = SharedRateLimiter(
+                settings.requests_per_minute,
+                name="identity",
+                refusal=f"You have sent more than {settings.requests_per_minute:,} requests within "
+                "a minute. Wait a moment.",
+                redis=self._redis,
+                clock=clock,
+            )
+        counters: Counters = MemoryCounters(clock=clock)
+        if self._redis is not None:
+            counters = SharedCounters(self._redis, MemoryCounters(clock=clock))
+        self.sign_in_limit = SignInLimit(
+            counters,
+            free_per_account=settings.sign_in_attempts,
+            free_per_address=settings.sign_in_attempts_per_address,
+        )
         # The prefix makes browsers refuse the cookie from other hosts and without TLS.
         prefix = "__Host-" if settings.secure_cookies else ""
         self.session_cookie = f"{prefix}lookout_session"
@@ -72,6 +101,8 @@ class Authenticator:
             self._upkeep = None
         await self.flush()
         self.passwords.close()
+        if self._redis is not None:
+            await self._redis.close()
 
     async def flush(self) -> None:
         """Write when tokens were last used. A failure is logged; the next use notes it again."""

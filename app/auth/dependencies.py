@@ -115,7 +115,8 @@ class CallerDependency(SecurityBase):
     """Finds the caller, or raises UnauthorizedError or ForbiddenError.
 
     `admin`: only administrators. `anonymous`: also callers without identity, where the settings
-    allow them and within their limit; an invalid credential is refused all the same.
+    allow them and within their limit; an invalid credential is refused all the same. These are
+    the doors of the models: those who have an identity are held to their own limit there.
     """
 
     def __init__(self, *, admin: bool = False, anonymous: bool = False) -> None:
@@ -133,16 +134,30 @@ class CallerDependency(SecurityBase):
         if caller is None:
             if not self._anonymous:
                 raise UnauthorizedError
-            return _admit_anonymous(scope, authenticator)
+            return await _admit_anonymous(scope, authenticator)
         if caller.transport == "cookie" and scope.get("method") not in _SAFE_METHODS:
             _check_csrf(connection, authenticator, credentials)
         if self._admin and not caller.is_admin:
             raise AdminRequiredError
+        if self._anonymous and authenticator.request_limit is not None:
+            await authenticator.request_limit.check(caller.key)
         return caller
 
 
+async def admit_stream(websocket: WebSocket) -> Caller:
+    """The caller of a new WebSocket, which counts as one request.
+
+    Raises what `authenticate_stream` raises, and TooManyRequestsError over the caller's limit.
+    """
+    caller = await authenticate_stream(websocket)
+    limit = get_authenticator(websocket).request_limit
+    if limit is not None and not caller.is_anonymous:
+        await limit.check(caller.key)
+    return caller
+
+
 async def authenticate_stream(websocket: WebSocket) -> Caller:
-    """The caller of a WebSocket, before it is accepted.
+    """The caller of a WebSocket, new or open.
 
     Besides the ways of other requests, `?token=` takes a bearer token or an API key, for
     browsers on other hosts. A cookie counts only with an `Origin` that is the service's own or
@@ -158,7 +173,7 @@ async def authenticate_stream(websocket: WebSocket) -> Caller:
     caller = await _find_caller(scope, authenticator, credentials)
     if caller is None:
         check_origin(websocket, authenticator)
-        return _admit_anonymous(scope, authenticator)
+        return await _admit_anonymous(scope, authenticator)
     if caller.transport == "cookie" and not check_origin(websocket, authenticator):
         raise CrossOriginError("A session cookie needs an Origin header here, as browsers send it.")
     return caller
@@ -221,7 +236,8 @@ async def _identify(authenticator: Authenticator, token: bytes, kind: TokenKind)
     return await authenticator.tokens.look_up(hash_token(token), kind)
 
 
-def _address(scope: Scope) -> str:
+def get_address(scope: Scope) -> str:
+    """The address that the connection comes from; a trusted proxy's word for it."""
     client = scope.get("client")
     return client[0] if client else "unknown"
 
@@ -235,11 +251,11 @@ def _known(scope: Scope, identity: Identity, transport: Transport) -> Caller:
         is_admin=identity.is_admin,
         token_id=identity.token_id,
         transport=transport,
-        address=_address(scope),
+        address=get_address(scope),
     )
 
 
-def _admit_anonymous(scope: Scope, authenticator: Authenticator) -> Caller:
+async def _admit_anonymous(scope: Scope, authenticator: Authenticator) -> Caller:
     if not authenticator.settings.anonymous_inference:
         raise UnauthorizedError
     caller = Caller(
@@ -248,9 +264,9 @@ def _admit_anonymous(scope: Scope, authenticator: Authenticator) -> Caller:
         is_admin=False,
         token_id=None,
         transport="anonymous",
-        address=_address(scope),
+        address=get_address(scope),
     )
-    authenticator.anonymous_limit.check(caller.key)
+    await authenticator.anonymous_limit.check(caller.key)
     return caller
 
 

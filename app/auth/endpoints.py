@@ -8,7 +8,7 @@ from fastapi.security import OAuth2PasswordRequestForm
 
 from app.auth import schemas
 from app.auth.browser import check_origin, delete_cookie, set_cookie
-from app.auth.dependencies import AccountsDep, CurrentCaller, get_authenticator
+from app.auth.dependencies import AccountsDep, CurrentCaller, get_address, get_authenticator
 from app.auth.models import TokenKind, User
 from app.auth.security import hash_token
 from app.auth.service import KeyMakesNoKeysError
@@ -52,7 +52,7 @@ async def register(body: schemas.RegisterRequest, accounts: AccountsDep) -> User
     summary="Get a bearer token",
     description="The OAuth2 password form: `username` is your email. The answer for an unknown "
     "email and for a wrong password is the same.",
-    responses=error_responses(401, 409, 503),
+    responses=error_responses(401, 409, 429, 503),
 )
 async def create_token(
     request: Request,
@@ -61,7 +61,11 @@ async def create_token(
     accounts: AccountsDep,
 ) -> schemas.BearerToken:
     issued = await accounts.sign_in(
-        form.username, form.password, TokenKind.BEARER, _client_name(request)
+        form.username,
+        form.password,
+        TokenKind.BEARER,
+        _client_name(request),
+        get_address(request.scope),
     )
     _forbid_storing(response)
     return schemas.BearerToken(
@@ -77,7 +81,7 @@ async def create_token(
     description="Start a browser session: the answer sets an HttpOnly cookie. Then ask "
     "`GET /csrf` for the token that calls which change something must carry. Refused (403) from "
     "other sites' pages.",
-    responses=error_responses(401, 403, 409, 503),
+    responses=error_responses(401, 403, 409, 429, 503),
 )
 async def login(
     request: Request,
@@ -89,7 +93,9 @@ async def login(
     authenticator = get_authenticator(request)
     # Else a foreign page could sign its visitor in as somebody else, and read along.
     check_origin(request, authenticator)
-    issued = await accounts.sign_in(email, password, TokenKind.SESSION, _client_name(request))
+    issued = await accounts.sign_in(
+        email, password, TokenKind.SESSION, _client_name(request), get_address(request.scope)
+    )
     set_cookie(
         response,
         authenticator,
@@ -158,7 +164,7 @@ async def read_me(caller: CurrentCaller, accounts: AccountsDep) -> User:
     summary="Change your email or password",
     description="Needs the current password. Revokes all other sessions and bearer tokens; API "
     "keys stay, as programs hold them: revoke those with `DELETE /me/tokens/{token_id}`.",
-    responses=error_responses(400, 401, 403, 409, 503),
+    responses=error_responses(400, 401, 403, 409, 429, 503),
 )
 async def update_me(
     body: schemas.UpdateMeRequest, caller: CurrentCaller, accounts: AccountsDep
@@ -178,7 +184,7 @@ async def update_me(
     summary="Delete your account",
     description="Needs the current password. Deletes the account with all it owns: tokens, API "
     "keys, history and feedback. This cannot be undone.",
-    responses=error_responses(401, 403, 409, 503),
+    responses=error_responses(401, 403, 409, 429, 503),
 )
 async def delete_me(
     request: Request,

@@ -17,6 +17,7 @@ from app.auth import repository
 from app.auth.authenticator import Authenticator
 from app.auth.models import AccessToken, TokenKind, User
 from app.auth.security import hash_token, make_token, normalize_email
+from app.auth.sign_in_limit import WrongPasswordGivenError
 from app.database import new_id, now
 from app.exceptions import (
     BadRequestError,
@@ -40,14 +41,14 @@ class RegistrationClosedError(ForbiddenError):
     detail = "Registration is closed here. Ask the administrator for an account."
 
 
-class WrongCredentialsError(UnauthorizedError):
+class WrongCredentialsError(WrongPasswordGivenError, UnauthorizedError):
     """One wording for an unknown email and a wrong password."""
 
     code = "wrong_credentials"
     detail = "Email or password is wrong."
 
 
-class WrongPasswordError(ForbiddenError):
+class WrongPasswordError(WrongPasswordGivenError, ForbiddenError):
     """403 and not 401: the caller is known, and its client shall not sign it out."""
 
     code = "wrong_password"
@@ -141,18 +142,31 @@ class Accounts:
             return await repository.list_users(session)
 
     async def sign_in(
-        self, email: str, password: str, kind: TokenKind, client_name: str
+        self,
+        email: str,
+        password: str,
+        kind: TokenKind,
+        client_name: str,
+        address: str | None = None,
     ) -> IssuedToken:
         """Check the password and issue a bearer token or a session named after the client.
 
-        Raises WrongCredentialsError, after the same work for an unknown email and a wrong password.
+        Raises WrongCredentialsError, after the same work for an unknown email and a wrong
+        password, and TooManySignInsError after too many of them, by email or by `address`.
         """
+        # Spelled as the account is, so that no other spelling has attempts of its own.
+        spelling = _normalize_or_empty(email)
+        async with self._authenticator.sign_in_limit.attempt(spelling or email, address):
+            return await self._sign_in(spelling, password, kind, client_name)
+
+    async def _sign_in(
+        self, email: str, password: str, kind: TokenKind, client_name: str
+    ) -> IssuedToken:
         lifetime_s = (
             self._settings.session_lifetime_s
             if kind is TokenKind.SESSION
             else self._settings.access_token_lifetime_s
         )
-        email = _normalize_or_empty(email)
         # Again when the hash changes between reading and claiming it, as it does when two
         # sign-ins replace an old one at once.
         for _ in range(_SIGN_IN_ATTEMPTS):
@@ -193,7 +207,8 @@ class Accounts:
     ) -> User:
         """Change email or password, and revoke all sessions and bearer tokens but `token_id`.
 
-        Raises WrongPasswordError, EmailAlreadyExistsError, AccountChangedError.
+        Raises WrongPasswordError, TooManySignInsError, EmailAlreadyExistsError,
+        AccountChangedError.
         """
         user, password_hash = await self._verify(user_id, current_password)
         values = {"password_hash": password_hash}
@@ -217,7 +232,10 @@ class Accounts:
         return await self.get(user_id)
 
     async def delete(self, user_id: uuid.UUID, current_password: str) -> None:
-        """Delete the account with all it owns. Raises WrongPasswordError, AccountChangedError."""
+        """Delete the account with all it owns.
+
+        Raises WrongPasswordError, TooManySignInsError, AccountChangedError.
+        """
         user, password_hash = await self._verify(user_id, current_password)
         async with self._transaction() as work:
             await _claim(work.session, user, password_hash=password_hash)
@@ -253,9 +271,11 @@ class Accounts:
     async def _verify(self, user_id: uuid.UUID, password: str) -> tuple[User, str]:
         """The account and the hash it shall have, renewed where its parameters are old."""
         user = await self.get(user_id)
-        check = await self._passwords.verify(password, user.password_hash)
-        if not check.ok:
-            raise WrongPasswordError
+        # Who has come by a session or a key must not find out the password with it.
+        async with self._authenticator.sign_in_limit.attempt(user.email, None):
+            check = await self._passwords.verify(password, user.password_hash)
+            if not check.ok:
+                raise WrongPasswordError
         return user, check.replacement or user.password_hash
 
     @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile, WebSocket
 
-from app.auth.dependencies import authenticate_stream
+from app.auth.dependencies import admit_stream, authenticate_stream
 from app.calls import InferenceRequest, InferenceRequestDep, server_timing
 from app.config import Settings
 from app.database import new_id
@@ -100,7 +100,7 @@ async def stream(
     # Accepted first, refused after: a close code before the handshake reaches no browser.
     await websocket.accept()
     try:
-        caller = await authenticate_stream(websocket)
+        caller = await admit_stream(websocket)
     except AppError as error:
         waiting_helps = isinstance(error, RetryableError)
         code = CloseCode.TRY_LATER if waiting_helps else CloseCode.NOT_ALLOWED

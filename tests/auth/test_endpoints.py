@@ -132,7 +132,7 @@ class TestLogin:
 
     async def test_the_cookie_of_production_is_bound_to_host_and_tls(self, serve: Serve) -> None:
         async with (
-            serve(environment="production", secret_key="s" * 32) as app,
+            serve(environment="production", secret_key="Q3m-7vYtB0x_Zk9LwPd2RfUeHs5JcNaG") as app,
             Visitor(app, base_url="https://lookout.test") as visitor,
         ):
             await visitor.register()
