@@ -24,7 +24,7 @@ def soak(bench: Bench, minutes: float) -> list[Row]:
     """Twice the measured capacity for `minutes`."""
     server = bench.fleet["service"]
     text_rate = bench.load_texts("service").requests_per_s
-    image_rate = bench.film("service", 4).answers_per_s
+    image_rate = max(0.5, bench.film("service", 4).answers_per_s)
     bench.say(
         f"soak: capacity {text_rate:,.0f} texts/s or {image_rate:.1f} images/s, "
         f"now twice of both for {minutes:g} minutes"
