@@ -1,0 +1,104 @@
+"""Measure the digit detector on unseen scenes of unseen digits, through the service's own detector.
+
+    python -m training.evaluate_detector [--model models/yolos-digits] [--scenes 500] [--seed 20261]
+
+Scenes are composed at the size of a small camera picture (short edge 240) from the 800 held-out
+digits and from parts of photographs that training does not use, encoded as PNG, and read, resized
+and predicted as an upload is. The default photographs ship with scikit-learn, so the same seed
+gives the same scenes everywhere.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from app.inference.hub import CheckpointSource
+from app.inference.images import ImageLimits
+from app.inference.yolos import Detections, DetectionSettings, ImageInput, ObjectDetector
+from training.average_precision import Found, Truth, mean_average_precision, precision_recall
+from training.backgrounds import BackgroundBank, load_photos
+from training.digits import DIGIT_CLASSES, load_digits
+from training.scenes import SceneMaker
+
+TEST_SEED = 20261
+TEST_SCENES = 500
+SCENE_SHAPES = [(240, 320), (240, 320), (320, 240), (240, 240), (240, 426)]
+TEST_TILES = 200
+_LOWEST_SCORE = 0.01
+_LIMITS = ImageLimits(max_bytes=10_000_000, max_pixels=10_000_000)
+
+
+def test_scenes(count: int, seed: int) -> Iterator[tuple[Image.Image, Truth]]:
+    """Yield ``count`` test pictures and their truth; the seed decides them all."""
+    side = max(max(shape) for shape in SCENE_SHAPES)
+    bank = BackgroundBank(TEST_TILES, side, seed, load_photos(None, "test"))
+    maker = SceneMaker(load_digits("test"), bank, seed)
+    for number in range(count):
+        scene = maker.compose(1, *SCENE_SHAPES[number % len(SCENE_SHAPES)])
+        yield Image.fromarray(scene.images[0]), Truth(scene.boxes[0], scene.labels[0])
+
+
+def load_detector(folder: Path, threads: int) -> ObjectDetector:
+    """Load the checkpoint in ``folder`` as the service does."""
+    detector = ObjectDetector(
+        CheckpointSource(folder.name, folder), limits=_LIMITS, device="cpu", threads=threads
+    )
+    detector.load()
+    return detector
+
+
+def detect(detector: ObjectDetector, picture: Image.Image) -> Found:
+    """Run one picture through the service's path, from encoded bytes to boxes."""
+    data = BytesIO()
+    picture.save(data, "PNG", compress_level=1)
+    item = ImageInput(data.getvalue(), DetectionSettings(threshold=_LOWEST_SCORE))
+    found: Detections = detector.predict([detector.preprocess(item)])[0]
+    return Found(
+        np.array([o.box for o in found.objects], dtype=np.float64).reshape(-1, 4),
+        np.array([int(o.label) for o in found.objects], dtype=np.int64),
+        np.array([o.score for o in found.objects], dtype=np.float64),
+    )
+
+
+def evaluate(folder: Path, scenes: int, seed: int, threads: int) -> dict[str, object]:
+    """Return mAP at IoU 0.5, every class's average precision, and precision and recall."""
+    detector = load_detector(folder, threads)
+    found: list[Found] = []
+    truth: list[Truth] = []
+    for picture, wanted in test_scenes(scenes, seed):
+        found.append(detect(detector, picture))
+        truth.append(wanted)
+    mean, each = mean_average_precision(found, truth, DIGIT_CLASSES)
+    result: dict[str, object] = {
+        "scenes": scenes,
+        "seed": seed,
+        "digits": sum(len(t.labels) for t in truth),
+        "map50": round(mean, 4),
+        "ap50_per_digit": [round(value, 4) for value in each],
+    }
+    for threshold in (0.5, 0.7):
+        precision, recall = precision_recall(found, truth, threshold, DIGIT_CLASSES)
+        result[f"precision_at_{threshold}"] = round(precision, 4)
+        result[f"recall_at_{threshold}"] = round(recall, 4)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", type=Path, default=Path("models/yolos-digits"))
+    parser.add_argument("--scenes", type=int, default=TEST_SCENES)
+    parser.add_argument("--seed", type=int, default=TEST_SEED)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    print(json.dumps(evaluate(given.model, given.scenes, given.seed, given.threads), indent=2))
+
+
+if __name__ == "__main__":
+    main()
