@@ -82,22 +82,21 @@ def fetch(repo_id: str, timeout_s: float) -> CheckpointSource:
     if constants.is_offline_mode():
         raise HubUnavailableError(f"{repo_id} is not cached, and HF_HUB_OFFLINE is set")
     logger.info("asking {} for {}", constants.ENDPOINT, repo_id)
-    revision = _newest_revision(repo_id, timeout_s)
-    logger.info("fetching {} at {}", repo_id, revision)
+    logger.info("fetching {} at {}", repo_id, _newest_revision(repo_id, timeout_s))
     try:
-        folder = Path(
-            snapshot_download(repo_id, revision=revision, allow_patterns=list(CHECKPOINT_FILES))
-        )
+        # By branch, not by that revision: only so is the branch's revision remembered, and the
+        # checkpoint found without any request the next time.
+        folder = Path(snapshot_download(repo_id, allow_patterns=list(CHECKPOINT_FILES)))
     # The hub's client raises errors of its HTTP library, of its own and of the file system.
     except Exception as error:
         raise HubUnavailableError(f"fetching {repo_id} failed: {error}") from error
     _check_complete(repo_id, folder)
-    return CheckpointSource(repo_id, folder, revision=revision)
+    return CheckpointSource(repo_id, folder, revision=folder.name)
 
 
 def _cached(repo_id: str) -> CheckpointSource | None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(
@@ -105,6 +104,8 @@ def _cached(repo_id: str) -> CheckpointSource | None:
         )
     except LocalEntryNotFoundError:
         return None
+    except HFValidationError as error:
+        raise ModelLoadError(f"{repo_id!r} is no folder and not a hub id: {error}") from error
     if any(not (folder / file).is_file() for file in CHECKPOINT_FILES):
         # A download that was cut off; the next one completes it.
         return None
