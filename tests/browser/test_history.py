@@ -1,5 +1,7 @@
 """The history: list, filter, details, delete with undo, export."""
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -12,16 +14,16 @@ TEXTS = 35
 
 
 @pytest.fixture
-def client(member: Page, email: str, server: Server) -> httpx.Client:
-    """A program of the member's, with something in the history."""
-    assert member.url
-    client = httpx.Client(base_url=server.url, timeout=60)
-    form = {"username": email, "password": PASSWORD}
-    token = client.post("/token", data=form).json()["access_token"]
-    client.headers["Authorization"] = f"Bearer {token}"
-    texts = [f"encryption with key number {number}" for number in range(TEXTS)]
-    client.post("/predictions/batch", json={"texts": texts}).raise_for_status()
-    return client
+def client(member: Page, email: str, server: Server) -> Iterator[httpx.Client]:
+    """A program of the member's, who has 35 texts in the history."""
+    expect(member.get_by_role("link", name=f"Account of {email}")).to_be_visible()
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        form = {"username": email, "password": PASSWORD}
+        token = client.post("/token", data=form).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        texts = [f"encryption with key number {number}" for number in range(TEXTS)]
+        client.post("/predictions/batch", json={"texts": texts}).raise_for_status()
+        yield client
 
 
 @pytest.fixture

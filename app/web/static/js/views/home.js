@@ -2,6 +2,7 @@
 import { session } from "../session.js";
 import { fill, h } from "../ui/dom.js";
 import { icon } from "../ui/icons.js";
+import { illustration } from "../ui/illustration.js";
 import { errorBanner, modelNotice } from "../ui/states.js";
 import { authCard } from "./auth.js";
 
@@ -40,12 +41,7 @@ function front() {
         {},
         "Lookout serves object detection and text classification from your own machine. Your camera, pictures and texts go to this server and nowhere else.",
       ),
-      h(
-        "ul.doors",
-        {},
-        DOORS.map(([path, sign, title, text]) => h("li", {}, door(path, sign, title, text))),
-      ),
-      h("div", { dataset: { models: "" } }),
+      illustration(),
     ),
     h(
       "div.front-form",
@@ -60,6 +56,16 @@ function front() {
           "; nothing is kept then.",
         ),
     ),
+    doors(),
+    h("div", { dataset: { models: "" } }),
+  );
+}
+
+function doors() {
+  return h(
+    "ul.doors",
+    {},
+    DOORS.map(([path, sign, title, text]) => h("li", {}, door(path, sign, title, text))),
   );
 }
 
@@ -81,11 +87,7 @@ function welcome() {
         ),
       ),
     ),
-    h(
-      "ul.doors.doors-wide",
-      {},
-      DOORS.map(([path, sign, title, text]) => h("li", {}, door(path, sign, title, text))),
-    ),
+    doors(),
     h("div", { dataset: { models: "" } }),
   ];
 }
