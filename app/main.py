@@ -34,11 +34,13 @@ from app.middlewares import (
     BodyLimitMiddleware,
     RequestIDMiddleware,
     SecurityHeadersMiddleware,
+    StartupFailureMiddleware,
 )
 from app.monitoring.endpoints import router as monitoring_router
 from app.monitoring.logging import configure_logging
 from app.monitoring.middleware import HTTPActivity, ObservationMiddleware
 from app.monitoring.publisher import MetricsPublisher
+from app.openapi import declare_common_errors
 from app.predictions.endpoints import router as predictions_router
 from app.web.endpoints import router as web_router
 
@@ -181,15 +183,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         access_log=settings.effective_access_log,
     )
     app.add_middleware(RequestIDMiddleware)
+    app.add_middleware(StartupFailureMiddleware)
 
+    # Tried in this order, so the busiest doors come first.
     for router in (
-        auth_router,
         predictions_router,
         detection_router,
+        auth_router,
         history_router,
         monitoring_router,
         web_router,
     ):
         app.include_router(router)
     declare_security_schemes(app)
+    declare_common_errors(app)
     return app

@@ -1,13 +1,19 @@
 """The detector's doors: one upload by REST, and the WebSocket whose life is in `stream`."""
 
 import asyncio
-from collections import Counter
 from typing import Annotated
 
-from fastapi import APIRouter, File, Query, Request, Response, UploadFile, WebSocket
+from fastapi import APIRouter, File, Header, Query, Response, UploadFile, WebSocket
+from pydantic import TypeAdapter
 
 from app.auth.dependencies import admit_stream, authenticate_stream
-from app.calls import InferenceRequest, InferenceRequestDep, server_timing
+from app.calls import (
+    CALL_HEADERS,
+    InferenceRequest,
+    InferenceRequestDep,
+    json_answer,
+    server_timing,
+)
 from app.config import Settings
 from app.database import new_id
 from app.detection.dependencies import Detector, DetectorHandle, Streams
@@ -19,18 +25,19 @@ from app.detection.schemas import (
     MaxObjects,
     ObjectResponse,
     Threshold,
-    describe_objects,
 )
 from app.detection.stream import CloseCode, DetectionStream, TooManyStreamsError
 from app.exceptions import AppError, RetryableError
 from app.history.dependencies import RecorderDep
 from app.history.records import PredictionRecord
-from app.inference.engine import Answer
+from app.inference.engine import Timing
 from app.inference.images import ImageLimits
 from app.inference.yolos import Detections, DetectionSettings, ImageInput
 from app.schemas import error_responses
 
 router = APIRouter(tags=["Object detection"])
+
+_DETECTION = TypeAdapter(DetectionResponse)
 
 _PICTURES = ("image/png", "image/jpeg")
 
@@ -39,56 +46,44 @@ _PICTURES = ("image/png", "image/jpeg")
     "/object-detection",
     summary="Find the objects in an image",
     response_model=DetectionResponse,
-    responses=error_responses(401, 403, 413, 415, 422, 429, 503, 504)
+    responses=error_responses(401, 403, 413, 415, 422, 429, 500, 503, 504)
     | {
         200: {
             "description": "The objects; or, if `Accept` asks for it, the picture with boxes.",
             "content": {picture: {"schema": {"type": "string"}} for picture in _PICTURES},
         }
     },
+    openapi_extra=CALL_HEADERS,
 )
 async def detect(
     image: Annotated[UploadFile, File(description="JPEG, PNG or WebP.")],
-    request: Request,
-    response: Response,
     detector: Detector,
-    recorder: RecorderDep,
-    inference_request: InferenceRequestDep,
+    request: InferenceRequestDep,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
     threshold: Annotated[Threshold | None, Query()] = None,
     labels: Annotated[Labels, Query()] = [],  # noqa: B006 (FastAPI copies it)
     max_objects: Annotated[MaxObjects, Query()] = 100,
-) -> DetectionResponse | Response:
+) -> Response:
     """Boxes are in pixels of the image as a person sees it (EXIF orientation applied), clipped
     to it, best first. With `Accept: image/png` or `image/jpeg` the answer is the picture with
     the boxes drawn."""
-    settings: Settings = request.app.state.settings
+    settings = request.settings
     wanted = DetectionSettings(
         threshold=settings.detection_threshold if threshold is None else threshold,
         labels=frozenset(labels) or None,
         max_objects=max_objects,
     )
     data = await image.read()
-    answer = await detector.predict(ImageInput(data, wanted), inference_request.call)
-    record = _record(inference_request, detector, image.filename, answer)
-    if record is not None:
-        await recorder.record(record)
-    picture = _accepted_picture(request.headers.get("accept", ""))
-    timing = server_timing(answer.timing)
-    if picture is not None:
-        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        drawn = await asyncio.to_thread(draw, data, answer.output, limits, picture)
-        return Response(drawn, media_type=picture, headers={"Server-Timing": timing})
-    response.headers["Server-Timing"] = timing
-    return DetectionResponse(
-        objects=[
-            ObjectResponse(box=found.box, label=found.label, score=found.score)
-            for found in answer.output.objects
-        ],
-        image=ImageResponse(width=answer.output.width, height=answer.output.height),
-        model=detector.info.name,
-        version=detector.info.version,
-        id=record.id if record is not None else new_id(),
-    )
+    found = await detector.predict(ImageInput(data, wanted), request.call)
+    response = _response(detector, found.output)
+    await request.keep(_records(request, response, image.filename, found.timing))
+    picture = _accepted_picture(accept)
+    if picture is None:
+        return json_answer(_DETECTION, response, found.timing)
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+    drawn = await asyncio.to_thread(draw, data, found.output, limits, picture)
+    headers = {"Server-Timing": server_timing(found.timing)}
+    return Response(drawn, media_type=picture, headers=headers)
 
 
 @router.websocket("/object-detection")
@@ -124,29 +119,38 @@ async def stream(
         await websocket.close(CloseCode.TRY_LATER, error.detail)
 
 
-def _record(
-    request: InferenceRequest,
-    detector: DetectorHandle,
-    file_name: str | None,
-    answer: Answer[Detections],
-) -> PredictionRecord | None:
+def _response(detector: DetectorHandle, detections: Detections) -> DetectionResponse:
+    return DetectionResponse(
+        objects=[
+            ObjectResponse(box=found.box, label=found.label, score=found.score)
+            for found in detections.objects
+        ],
+        image=ImageResponse(width=detections.width, height=detections.height),
+        model=detector.info.name,
+        version=detector.info.version,
+        id=new_id(),
+    )
+
+
+def _records(
+    request: InferenceRequest, response: DetectionResponse, file_name: str | None, timing: Timing
+) -> list[PredictionRecord]:
+    """What is kept of an answer: one record, or none."""
     user_id = request.caller.user_id
-    if not request.store or user_id is None:
-        return None
-    detections = answer.output
-    return PredictionRecord(
+    if request.recorder is None or user_id is None:
+        return []
+    record = PredictionRecord(
+        id=response.id,
         user_id=user_id,
         kind="image",
-        model=detector.info.name,
-        model_version=detector.info.version,
-        result={
-            "objects": describe_objects(detections),
-            "image": {"width": detections.width, "height": detections.height},
-        },
-        labels=tuple(Counter(found.label for found in detections.objects)),
-        latency_ms=answer.timing.total_ms,
+        model=response.model,
+        model_version=response.version,
+        result=response.model_dump(mode="json", include={"objects", "image"}),
+        labels=tuple(dict.fromkeys(found.label for found in response.objects)),
+        latency_ms=timing.total_ms,
         input_name=file_name,
     )
+    return [record]
 
 
 def _accepted_picture(accept: str) -> str | None:

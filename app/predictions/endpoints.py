@@ -4,15 +4,16 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response, status
+from pydantic import TypeAdapter
 from starlette.requests import HTTPConnection
 
 from app.auth.dependencies import AdminCaller, InferenceCaller
-from app.calls import InferenceRequest, InferenceRequestDep, server_timing
+from app.calls import CALL_HEADERS, InferenceRequest, InferenceRequestDep, json_answer
 from app.config import Settings
 from app.database import new_id
 from app.exceptions import PayloadTooLargeError
-from app.history.dependencies import RecorderDep
 from app.history.records import PredictionRecord
+from app.inference.base import ModelInfo
 from app.inference.cache import CachingClassifier
 from app.inference.engine import Answer, InferenceEngine, ModelHandle
 from app.inference.joblib_pipeline import Classification
@@ -25,6 +26,9 @@ from app.predictions.schemas import (
 from app.schemas import error_responses
 
 router = APIRouter()
+
+_PREDICTION = TypeAdapter(PredictionResponse)
+_PREDICTIONS = TypeAdapter(list[PredictionResponse])
 
 
 # Async, as FastAPI runs other dependencies in a thread.
@@ -49,54 +53,43 @@ Engine = Annotated[InferenceEngine, Depends(get_engine)]
     "/prediction",
     tags=["Predictions"],
     summary="Classify a text",
-    responses=error_responses(401, 403, 413, 429, 503, 504),
+    response_model=PredictionResponse,
+    responses=error_responses(401, 403, 413, 429, 500, 503, 504),
+    openapi_extra=CALL_HEADERS,
 )
 async def predict(
-    body: PredictionRequest,
-    response: Response,
-    classifier: TextClassifier,
-    recorder: RecorderDep,
-    request: InferenceRequestDep,
-    connection: HTTPConnection,
-) -> PredictionResponse:
+    body: PredictionRequest, classifier: TextClassifier, request: InferenceRequestDep
+) -> Response:
     """The most probable category of a text, with the probability of each."""
-    _check_length([body.text], connection.app.state.settings)
-    answer, cached = await classifier.predict(body.text, request.call)
-    record = _record(request, classifier, body.text, answer, cached)
-    if record is not None:
-        await recorder.record(record)
-    response.headers["Server-Timing"] = server_timing(answer.timing)
-    return _response(classifier, answer, cached, record)
+    _check_length(len(body.text), request.settings)
+    found, cached = await classifier.predict(body.text, request.call)
+    response, record = _answer(request, classifier.handle.info, body.text, found, cached)
+    await request.keep(record)
+    return json_answer(_PREDICTION, response, found.timing)
 
 
 @router.post(
     "/predictions/batch",
     tags=["Predictions"],
     summary="Classify up to 256 texts",
-    responses=error_responses(401, 403, 413, 429, 503, 504),
+    response_model=list[PredictionResponse],
+    responses=error_responses(401, 403, 413, 429, 500, 503, 504),
+    openapi_extra=CALL_HEADERS,
 )
 async def predict_batch(
-    body: BatchPredictionRequest,
-    response: Response,
-    classifier: TextClassifier,
-    recorder: RecorderDep,
-    request: InferenceRequestDep,
-    connection: HTTPConnection,
-) -> list[PredictionResponse]:
+    body: BatchPredictionRequest, classifier: TextClassifier, request: InferenceRequestDep
+) -> Response:
     """Answers in the order of the texts; all of them, or an error and none."""
-    _check_length(body.texts, connection.app.state.settings)
-    answers = await classifier.predict_many(body.texts, request.call)
-    records = [
-        _record(request, classifier, text, answer, cached)
-        for text, (answer, cached) in zip(body.texts, answers, strict=True)
+    _check_length(max(map(len, body.texts)), request.settings)
+    info = classifier.handle.info
+    found = await classifier.predict_many(body.texts, request.call)
+    answers = [
+        _answer(request, info, text, one, cached)
+        for text, (one, cached) in zip(body.texts, found, strict=True)
     ]
-    await recorder.record(*(record for record in records if record is not None))
-    slowest = max((answer.timing for answer, _ in answers), key=lambda timing: timing.total_ms)
-    response.headers["Server-Timing"] = server_timing(slowest)
-    return [
-        _response(classifier, answer, cached, record)
-        for (answer, cached), record in zip(answers, records, strict=True)
-    ]
+    await request.keep([record for _, records in answers for record in records])
+    slowest = max((one.timing for one, _ in found), key=lambda timing: timing.total_ms)
+    return json_answer(_PREDICTIONS, [response for response, _ in answers], slowest)
 
 
 @router.delete(
@@ -128,8 +121,7 @@ async def read_model(name: str, _caller: InferenceCaller, engine: Engine) -> Mod
     return _describe(engine.get(name))
 
 
-def _check_length(texts: list[str], settings: Settings) -> None:
-    longest = max(map(len, texts))
+def _check_length(longest: int, settings: Settings) -> None:
     if longest > settings.max_text_length:
         raise PayloadTooLargeError(
             f"A text has {longest:,} characters; the limit is {settings.max_text_length:,}.",
@@ -137,48 +129,41 @@ def _check_length(texts: list[str], settings: Settings) -> None:
         )
 
 
-def _record(
+def _answer(
     request: InferenceRequest,
-    classifier: CachingClassifier,
+    info: ModelInfo,
     text: str,
-    answer: Answer[Classification],
+    found: Answer[Classification],
     cached: bool,
-) -> PredictionRecord | None:
+) -> tuple[PredictionResponse, list[PredictionRecord]]:
+    """What the caller is told, and what is kept of it: one record, or none."""
+    prediction_id = new_id()
+    output = found.output
+    # The parts were checked when they were made.
+    response = PredictionResponse.model_construct(
+        category=output.category,
+        probabilities=dict(output.probabilities),
+        model=info.name,
+        version=info.version,
+        id=prediction_id,
+        cached=cached,
+    )
     user_id = request.caller.user_id
-    if not request.store or user_id is None:
-        return None
-    info = classifier.handle.info
-    return PredictionRecord(
+    if request.recorder is None or user_id is None:
+        return response, []
+    record = PredictionRecord(
+        id=prediction_id,
         user_id=user_id,
         kind="text",
         model=info.name,
         model_version=info.version,
-        result={
-            "category": answer.output.category,
-            "probabilities": dict(answer.output.probabilities),
-        },
-        labels=(answer.output.category,),
-        latency_ms=answer.timing.total_ms,
+        result={"category": output.category, "probabilities": output.probabilities},
+        labels=(output.category,),
+        latency_ms=found.timing.total_ms,
         input_text=text,
         cached=cached,
     )
-
-
-def _response(
-    classifier: CachingClassifier,
-    answer: Answer[Classification],
-    cached: bool,
-    record: PredictionRecord | None,
-) -> PredictionResponse:
-    info = classifier.handle.info
-    return PredictionResponse(
-        category=answer.output.category,
-        probabilities=dict(answer.output.probabilities),
-        model=info.name,
-        version=info.version,
-        id=record.id if record is not None else new_id(),
-        cached=cached,
-    )
+    return response, [record]
 
 
 def _describe(handle: ModelHandle[object, object]) -> ModelResponse:
