@@ -1,7 +1,17 @@
 /** Takes frames from a playing video and sends them, as many as credit and pace allow, always the newest. */
 import { Pacer } from "./pacing.js";
 
-/** @typedef {{canvas: HTMLCanvasElement, takenAt: number, sentAt: number, encodeMs: number, bytes: number}} Frame */
+/** Longest side of the pictures that are kept to draw boxes on. */
+const SHARPEST = 1600;
+
+/**
+ * @typedef {object} Frame
+ * @property {{width: number, height: number}} seen size in which the detector saw it
+ * @property {HTMLCanvasElement|null} canvas the picture, sharper than what was sent, where it was to be kept
+ * @property {number} takenAt
+ * @property {number} sentAt
+ * @property {number} encodeMs
+ */
 
 export class FramePump {
   #running = false;
@@ -11,6 +21,9 @@ export class FramePump {
   #timer = 0;
   /** @type {HTMLCanvasElement[]} */
   #free = [];
+  #sending = document.createElement("canvas");
+  /** Whether the very picture is kept until its answer comes. */
+  keepsPictures = true;
   pacer = new Pacer();
 
   /**
@@ -45,7 +58,8 @@ export class FramePump {
    * @param {Frame|undefined} frame
    */
   recycle(frame) {
-    if (frame && this.#free.length < 4 && !this.#free.includes(frame.canvas)) this.#free.push(frame.canvas);
+    const canvas = frame?.canvas;
+    if (canvas && this.#free.length < 4 && !this.#free.includes(canvas)) this.#free.push(canvas);
   }
 
   /** The browser tells of each new picture where it can, so that none is sent twice and a paused video sends none. */
@@ -79,28 +93,32 @@ export class FramePump {
     this.#busy = true;
     this.#fresh = false;
     const { side, quality } = this.pacer.size;
-    const { videoWidth, videoHeight } = this.video;
-    const scale = Math.min(1, side / Math.max(videoWidth, videoHeight));
-    const canvas = this.#free.pop() ?? document.createElement("canvas");
-    canvas.width = Math.max(1, Math.round(videoWidth * scale));
-    canvas.height = Math.max(1, Math.round(videoHeight * scale));
     const takenAt = performance.now();
-    /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false })).drawImage(
-      this.video,
-      0,
-      0,
-      canvas.width,
-      canvas.height,
-    );
+    const canvas = this.keepsPictures
+      ? this.#draw(this.#free.pop() ?? document.createElement("canvas"), SHARPEST)
+      : null;
+    const sending = this.#draw(this.#sending, side);
+    const seen = { width: sending.width, height: sending.height };
     const picture = await new Promise((resolve) => {
-      canvas.toBlob(resolve, "image/jpeg", quality);
+      sending.toBlob(resolve, "image/jpeg", quality);
     });
     this.#busy = false;
     const sentAt = performance.now();
     /** @type {Frame} */
-    const frame = { canvas, takenAt, sentAt, encodeMs: sentAt - takenAt, bytes: picture?.size ?? 0 };
+    const frame = { seen, canvas, takenAt, sentAt, encodeMs: sentAt - takenAt };
     if (this.#running && picture && this.stream.send(picture, frame)) this.#lastSentAt = takenAt;
     else this.recycle(frame);
     this.#tick();
+  }
+
+  /** The video's present picture, no larger than `side`. */
+  #draw(canvas, side) {
+    const { videoWidth, videoHeight } = this.video;
+    const scale = Math.min(1, side / Math.max(videoWidth, videoHeight));
+    canvas.width = Math.max(1, Math.round(videoWidth * scale));
+    canvas.height = Math.max(1, Math.round(videoHeight * scale));
+    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
+    context.drawImage(this.video, 0, 0, canvas.width, canvas.height);
+    return canvas;
   }
 }

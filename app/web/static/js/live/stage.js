@@ -83,11 +83,11 @@ export class Stage {
     context.clearRect(0, 0, width, height);
     if (!this.#shown) return;
     const { answer, frame } = this.#shown;
-    const seen = { width: frame.canvas.width, height: frame.canvas.height };
+    const { seen } = frame;
     const scale = Math.min(width / seen.width, height / seen.height);
     const inner = { width: seen.width * scale, height: seen.height * scale };
     context.translate((width - inner.width) / 2, (height - inner.height) / 2);
-    if (this.mode === "exact") {
+    if (this.mode === "exact" && frame.canvas) {
       context.imageSmoothingQuality = "high";
       context.drawImage(frame.canvas, 0, 0, inner.width, inner.height);
     }
@@ -105,8 +105,10 @@ export class Stage {
       return annotated(this.video, size, []);
     }
     const { frame } = this.#shown;
-    const seen = { width: frame.canvas.width, height: frame.canvas.height };
-    if (this.mode === "exact") return annotated(frame.canvas, seen, this.visible);
+    const { canvas, seen } = frame;
+    if (this.mode === "exact" && canvas) {
+      return annotated(canvas, { width: canvas.width, height: canvas.height }, this.visible, seen);
+    }
     return annotated(
       this.video,
       { width: this.video.videoWidth, height: this.video.videoHeight },

@@ -168,6 +168,7 @@ class LiveView {
     this.stage.mode = mode;
     this.stage.choice = { threshold, labels };
     this.stage.draw();
+    if (this.#pump) this.#pump.keepsPictures = mode === "exact";
     if ("side" in change) this.#pump?.pacer.fix(side);
     if ("threshold" in change || "labels" in change) {
       // The picture follows at once; the server is told when the slider rests.
@@ -198,6 +199,7 @@ class LiveView {
     this.#stream = stream;
     this.#pump = new FramePump(this.stage.video, stream);
     this.#pump.pacer.fix(this.options.side);
+    this.#pump.keepsPictures = this.options.mode === "exact";
     stream.set(this.#serverSettings());
     stream.open();
     this.#pump.start();
