@@ -132,8 +132,9 @@ class Bench:
         checker: AbstractContextManager[object] = nullcontext()
         if name != "echo":
             checker = TextChecker(server, self.texts)
+        cpu_before = server.cpu_seconds()
         with checker:
-            return run_wrk(
+            result = run_wrk(
                 f"{server.url}/prediction",
                 self.texts.fixed if fixed else self.texts.distinct,
                 connections=connections,
@@ -141,6 +142,8 @@ class Bench:
                 salt=self._salt,
                 headers=sent,
             )
+        cpu_ms = (server.cpu_seconds() - cpu_before) * 1000
+        return replace(result, server_cpu_ms=cpu_ms / result.requests)
 
     def film(
         self, name: str, streams: int, *, seconds: float | None = None, allow_errors: bool = False

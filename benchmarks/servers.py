@@ -115,10 +115,19 @@ class Server:
         return _status_bytes(self.pid, "VmHWM")
 
     def cpu_seconds(self) -> float:
-        """Processor time used so far, all threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        # proc(5): utime and stime are fields 14 and 15, and two stand before the bracket.
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time used so far by it and its running children, all threads."""
+        ticks = 0
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = path.read_text().rpartition(")")[2].split()
+            except OSError:
+                # Ended in the meantime.
+                continue
+            # proc(5), less the two before the bracket: session is field 6, utime and stime are
+            # fields 14 and 15. Every server leads a session of its own.
+            if int(fields[3]) == self.pid:
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         """End it and its children, gently at first."""

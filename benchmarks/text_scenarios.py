@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from statistics import median
 
 from benchmarks.bench import Bench
@@ -14,6 +15,18 @@ from benchmarks.wrk import WrkResult
 
 def _rates(results: Sequence[WrkResult]) -> list[float]:
     return [result.requests_per_s for result in results]
+
+
+def _keep(bench: Bench, label: str, results: dict[str, list[WrkResult]]) -> None:
+    bench.raw[label] = {
+        name: [{**asdict(result), "requests_per_s": result.requests_per_s} for result in rounds]
+        for name, rounds in results.items()
+    }
+    costs = ", ".join(
+        f"{name} {median(result.server_cpu_ms for result in rounds):.2f} ms"
+        for name, rounds in results.items()
+    )
+    bench.say(f"{label}: processor time of the server for each answer: {costs}")
 
 
 def _row(
@@ -43,7 +56,7 @@ def t1(bench: Bench) -> list[Row]:
     """Distinct texts by API key over 32 connections, nothing kept."""
     names = ["service", "echo", "textbook", "litserve", "litserve-batching"]
     results = bench.take_turns("T1", names, bench.effort.rounds, bench.load_texts)
-    bench.raw["T1"] = results
+    _keep(bench, "T1", results)
     better = max(("litserve", "litserve-batching"), key=lambda name: median(_rates(results[name])))
     title = "distinct texts, 32 connections"
     return [
@@ -61,7 +74,7 @@ def t2(bench: Bench) -> list[Row]:
         bench.effort.rounds,
         lambda name: bench.load_texts(name, fixed=True),
     )
-    bench.raw["T2"] = results
+    _keep(bench, "T2", results)
     return [_row("T2", "the same text again and again", results, "echo", 0.65)]
 
 
@@ -79,7 +92,7 @@ def t3(bench: Bench) -> list[Row]:
         return result
 
     results = bench.take_turns("T3", ["service", "textbook"], bench.effort.rounds, measure)
-    bench.raw["T3"] = results
+    _keep(bench, "T3", results)
     return [_row("T3", "as T1, history kept in SQLite", results, "textbook", 1.5)]
 
 
@@ -97,5 +110,5 @@ def t4(bench: Bench) -> list[Row]:
         bench.effort.rounds,
         lambda name: bench.load_texts(name, connections=1),
     )
-    bench.raw["T4"] = results
+    _keep(bench, "T4", results)
     return [_row("T4", "distinct texts, one connection", results, "textbook", 1)]

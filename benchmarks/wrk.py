@@ -29,6 +29,9 @@ class WrkResult:
     p90_ms: float
     p99_ms: float
     max_ms: float
+    server_cpu_ms: float = math.nan
+    """Processor time of the server for each answer, all its processes; a busy machine changes it
+    far less than it changes the rate."""
 
     @property
     def requests_per_s(self) -> float:
