@@ -69,6 +69,14 @@ class Settings(BaseSettings):
         description="Serve the metrics on this port, and no longer at `GET /metrics`.",
     )
 
+    opentelemetry: bool = Field(
+        False,
+        description=(
+            "FastAPI's native traces, metrics and logs; exporters come from OpenTelemetry's own "
+            "`OTEL_*` variables with `FASTAPI_OTEL_AUTO_CONFIGURE=true`."
+        ),
+    )
+
     # Storage
     database_url: Annotated[str, AfterValidator(_async_driver)] = Field(
         "sqlite+aiosqlite:///data/lookout.db",
