@@ -31,8 +31,20 @@ sed -n 's/^!//p' "$source/.dockerignore" | while read -r path; do
     tar --create --directory "$source" --exclude __pycache__ "$path"
 done | tar --extract --ignore-zeros --no-same-owner --directory "$folder/app"
 
+as_service=()
+if [ "$(id -u)" = 0 ]; then
+    user="$(id -u nobody)" group="$(id -g nobody)"
+    chown "$user:$group" "$folder/data" "$folder/tmp"
+    as_service=(setpriv --reuid "$user" --regid "$group" --clear-groups --no-new-privs
+        --bounding-set=-all --inh-caps=-all)
+fi
+
 say "installing into a fresh virtual environment"
 "${PYTHON:-python3}" -m venv "$folder/venv"
+if ! "${as_service[@]}" "$folder/venv/bin/python" -c ''; then
+    echo "uid $user cannot run $(readlink -f "$folder/venv/bin/python"): name another in PYTHON" >&2
+    exit 1
+fi
 pip=("$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir)
 torch="$(grep '^torch==' "$folder/app/requirements.txt")"
 "${pip[@]}" ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$torch"
@@ -58,13 +70,6 @@ environment+=("HOME=$folder/data" "TMPDIR=$folder/tmp" "PORT=$port" "HOST=127.0.
     "DETECTION_MODEL=${DETECTION_MODEL:-yolos-digits}"
     "SECRET_KEY=$(python3 -c 'import secrets; print(secrets.token_urlsafe(48))')")
 
-as_service=()
-if [ "$(id -u)" = 0 ]; then
-    user="$(id -u nobody)" group="$(id -g nobody)"
-    chown "$user:$group" "$folder/data" "$folder/tmp"
-    as_service=(setpriv --reuid "$user" --regid "$group" --clear-groups --no-new-privs
-        --bounding-set=-all --inh-caps=-all)
-fi
 in_image() { (cd "$folder/app" && exec "${as_service[@]}" env -i "${environment[@]}" "$@"); }
 
 if in_image sh -c 'touch app/x' 2>/dev/null; then

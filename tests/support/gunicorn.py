@@ -42,7 +42,7 @@ class Gunicorn:
         """All that it has written."""
         return self.log_file.read_text()
 
-    async def workers(self) -> list[int]:
+    def workers(self) -> list[int]:
         """The process ids of its workers."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in path.read_text().split()]
@@ -75,25 +75,24 @@ async def running_gunicorn(
         "CPU_THREADS": "1",
         **settings,
     }
-    with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn"],
-            cwd=ROOT,
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-    running = Gunicorn(process, port, log_file)
+    running = Gunicorn(_start(environment, log_file), port, log_file)
     try:
         await _wait_until_ready(running, workers)
         yield running
     finally:
-        process.send_signal(signal.SIGTERM)
+        running.process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.to_thread(process.wait, PATIENCE_S)
+            await asyncio.to_thread(running.process.wait, PATIENCE_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            running.process.kill()
             raise
+
+
+def _start(environment: dict[str, str], log_file: Path) -> "subprocess.Popen[bytes]":
+    with log_file.open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gunicorn"], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
 
 
 async def _wait_until_ready(running: Gunicorn, workers: int) -> None:
@@ -102,5 +101,5 @@ async def _wait_until_ready(running: Gunicorn, workers: int) -> None:
             if running.process.poll() is not None:
                 raise AssertionError(f"gunicorn ended:\n{running.log}")
             await asyncio.sleep(0.1)
-        while not (await running.get("/health/ready")).is_success:
-            await asyncio.sleep(0.1)
+        answer = await running.get("/health/ready")
+        assert answer.is_success, answer.text
