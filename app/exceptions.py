@@ -29,6 +29,10 @@ class AppError(Exception):
         return {}
 
 
+class StartupError(RuntimeError):
+    """The service cannot start; the message is one for who runs it, and says what to do."""
+
+
 class BadRequestError(AppError):
     status = 400
     code = "bad_request"

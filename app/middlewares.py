@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import secrets
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.exceptions import PayloadTooLargeError
+from app.exceptions import PayloadTooLargeError, StartupError
 from app.monitoring.logging import request_context
 from app.schemas import ErrorResponse
 
@@ -43,6 +44,31 @@ def get_request_id(scope: Scope) -> str | None:
     """The id that `RequestIDMiddleware` gave the connection, if it has passed there."""
     request_id: str | None = scope.get("state", {}).get("request_id")
     return request_id
+
+
+class StartupFailureMiddleware:
+    """Tell why the service cannot start in one sentence, where that is known.
+
+    Starlette hands the server a traceback, which is right for a mistake of ours and buries what
+    a person who made a mistake in the settings needs to read.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_reason(message: Message) -> None:
+            # Sent from within the handling of the error.
+            error = sys.exception()
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, StartupError):
+                message["message"] = f"Lookout cannot start: {error}"
+            await send(message)
+
+        await self.app(scope, receive, send_reason)
 
 
 class RequestIDMiddleware:

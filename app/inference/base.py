@@ -11,6 +11,7 @@ from app.exceptions import (
     DeadlineExceededError,
     NotFoundError,
     ServiceUnavailableError,
+    StartupError,
 )
 
 InputT = TypeVar("InputT")
@@ -18,7 +19,7 @@ PreparedT = TypeVar("PreparedT")
 OutputT = TypeVar("OutputT")
 
 
-class ModelLoadError(RuntimeError):
+class ModelLoadError(StartupError):
     """The artifact cannot be used; the message says why and what to do. Stops the start."""
 
 

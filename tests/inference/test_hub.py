@@ -244,7 +244,7 @@ class TestNamed:
     async def test_a_folder(self, small_hub: Hub, machine: Machine) -> None:
         for name in ("models/newsgroups", str(ROOT / "models" / "newsgroups"), "newsgroups"):
             found = await machine.find(small_hub.url, name)
-            assert os.path.samefile(ROOT / found["folder"], ROOT / "models" / "newsgroups")
+            assert (ROOT / found["folder"]) == ROOT / "models" / "newsgroups"
         assert small_hub.requests == []
 
 
