@@ -23,11 +23,15 @@ else:
     _made_metrics_folder = False
 
 from gunicorn import glogging  # noqa: E402
+from pydantic import ValidationError  # noqa: E402
 
 from app.config import get_settings  # noqa: E402
 from app.monitoring.logging import configure_logging  # noqa: E402
 
-_settings = get_settings()
+try:
+    _settings = get_settings()
+except ValidationError as error:
+    raise SystemExit(f"The settings are wrong: {error}") from None
 
 
 class Logger(glogging.Logger):

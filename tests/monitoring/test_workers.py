@@ -11,7 +11,7 @@ import pytest
 from tests.databases import temporary_database
 from tests.monitoring.support import Samples
 from tests.support.gunicorn import Gunicorn, running_gunicorn
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, until
 
 WORKERS = 2
 REQUESTS = 60
@@ -87,6 +87,8 @@ async def test_a_killed_worker_leaves_the_gauges_and_not_the_counters(gunicorn: 
 
 async def test_what_gunicorn_and_its_workers_log_are_lines_of_json(gunicorn: Gunicorn) -> None:
     assert (await gunicorn.get("/")).status_code == 200
+    # Written when the answer has been sent.
+    await until(lambda: '"logger": "access"' in gunicorn.log)
     lines = gunicorn.log.splitlines()
     assert all(line.startswith('{"time": "') for line in lines), gunicorn.log
     loggers = {line.split('"logger": "')[1].split('"')[0] for line in lines}

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -69,7 +70,7 @@ async def running_gunicorn(
         "DETECTION_MODEL": str(detection_model),
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "SECRET_KEY": "k" * 48,
+        "SECRET_KEY": secrets.token_urlsafe(48),
         "TMPDIR": str(folder),
         "WEB_CONCURRENCY": str(workers),
         "CPU_THREADS": "1",
