@@ -1,6 +1,7 @@
 """The application as a whole: its document, its start and end, and several processes of it."""
 
 import asyncio
+import json
 import re
 import signal
 import sqlite3
