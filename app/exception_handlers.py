@@ -7,10 +7,15 @@ from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import iter_route_contexts
 from loguru import logger
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from app.exceptions import AppError
+from app.database_errors import is_database_unavailable
+from app.exceptions import AppError, ServiceUnavailableError
 from app.middlewares import REQUEST_ID_HEADER, get_request_id
 from app.schemas import ErrorResponse
 
@@ -43,7 +48,36 @@ def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
 def _handle_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
-    return error_answer(request, error.status_code, code, str(error.detail), error.headers)
+    headers = error.headers
+    if error.status_code == 405:
+        headers = {**(headers or {}), "Allow": ", ".join(_find_methods(request))}
+    return error_answer(request, error.status_code, code, str(error.detail), headers)
+
+
+def _find_methods(request: Request) -> list[str]:
+    """All methods of a path. Starlette names only those of the first route that has it."""
+    methods: set[str] = set()
+    for context in iter_route_contexts(request.app.routes):
+        match, _ = context.original_route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(context.original_route, "methods", None) or set()
+    return sorted(methods)
+
+
+class DatabaseUnavailableError(ServiceUnavailableError):
+    code = "database_unavailable"
+    detail = "The database does not answer now. Try again shortly."
+
+
+def _handle_database_error(request: Request, error: Exception) -> JSONResponse:
+    """503 while the database is away, locked or full; what else it says is our fault."""
+    if not is_database_unavailable(error):
+        # To the outermost handler, as if there were none for this kind.
+        raise error
+    # The driver's words alone: SQLAlchemy's would bring the statement.
+    cause = getattr(error, "orig", None) or error
+    logger.warning("the database is unavailable: {!r}", cause)
+    return _handle_app_error(request, DatabaseUnavailableError())
 
 
 def _handle_unexpected_error(request: Request, error: Exception) -> JSONResponse:
@@ -78,4 +112,7 @@ def add_exception_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(AppError, _handle_app_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
+    # Drivers raise OSError when they cannot connect at all.
+    for kind in (DBAPIError, PoolTimeoutError, OSError):
+        app.add_exception_handler(kind, _handle_database_error)
     app.add_exception_handler(Exception, _handle_unexpected_error)

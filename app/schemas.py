@@ -64,6 +64,7 @@ _REASONS = {
     401: "No identity, or one that is not valid any more.",
     403: "Known, but not allowed.",
     404: "Not there, or not yours.",
+    408: "The body did not arrive in time.",
     409: "In conflict with what is there.",
     413: "Larger than the limit.",
     415: "Not an accepted kind of content.",

@@ -5,8 +5,10 @@ from typing import Any
 
 import uvicorn
 from loguru import logger
+from pydantic import ValidationError
 
 from app.config import Settings, get_settings
+from app.http_protocol import BoundedHeadProtocol
 
 
 class Server(uvicorn.Server):
@@ -23,7 +25,7 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
     """What is the same in every way of serving."""
     return {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": BoundedHeadProtocol,
         # Loguru has the one configuration of all loggers, and we write the access log.
         "log_config": None,
         "access_log": False,
@@ -41,7 +43,10 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
 
 def main() -> None:
     """Serve until a signal; the process's status is uvicorn's."""
-    settings = get_settings()
+    try:
+        settings = get_settings()
+    except ValidationError as error:
+        raise SystemExit(f"The settings are wrong: {error}") from None
     config = uvicorn.Config(
         "app.main:create_app",
         factory=True,

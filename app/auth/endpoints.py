@@ -3,8 +3,7 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Request, Response
-from fastapi.security import OAuth2PasswordRequestForm
+from fastapi import APIRouter, Form, Request, Response
 
 from app.auth import schemas
 from app.auth.browser import check_origin, delete_cookie, set_cookie
@@ -57,7 +56,7 @@ async def register(body: schemas.RegisterRequest, accounts: AccountsDep) -> User
 async def create_token(
     request: Request,
     response: Response,
-    form: Annotated[OAuth2PasswordRequestForm, Depends()],
+    form: Annotated[schemas.PasswordForm, Form()],
     accounts: AccountsDep,
 ) -> schemas.BearerToken:
     issued = await accounts.sign_in(
@@ -86,8 +85,8 @@ async def create_token(
 async def login(
     request: Request,
     response: Response,
-    email: Annotated[str, Form(examples=["ada.lovelace@example.com"])],
-    password: Annotated[str, Form(json_schema_extra={"format": "password"})],
+    email: Annotated[str, Form(min_length=1, examples=["ada.lovelace@example.com"])],
+    password: Annotated[str, Form(min_length=1, json_schema_extra={"format": "password"})],
     accounts: AccountsDep,
 ) -> None:
     authenticator = get_authenticator(request)

@@ -103,6 +103,23 @@ class DeleteMeRequest(Request):
     current_password: CurrentPassword
 
 
+class PasswordForm(Schema):
+    """The form of OAuth2's password grant, https://www.rfc-editor.org/rfc/rfc6749#section-4.3.2
+
+    Of clients and scopes, which it may name as well, nothing is known here.
+    """
+
+    # A form cannot tell an empty field from a missing one.
+    username: str = Field(
+        min_length=1, description="Your email.", examples=["ada.lovelace@example.com"]
+    )
+    password: str = Field(min_length=1, json_schema_extra={"format": "password"})
+    grant_type: Literal["password"] = "password"
+    scope: str = ""
+    client_id: str | None = None
+    client_secret: str | None = Field(None, json_schema_extra={"format": "password"})
+
+
 class BearerToken(Schema):
     """The answer of the OAuth2 password form."""
 

@@ -58,6 +58,14 @@ def has_token_format(token: bytes, kind: TokenKind) -> bool:
     return len(token) == _TOKEN_LENGTH and token.startswith(TOKEN_PREFIXES[kind])
 
 
+def _is_text(password: str) -> bool:
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class CsrfSigner:
     """Signed double-submit tokens, each bound to one session.
 
@@ -139,9 +147,10 @@ class PasswordHasher:
 
     async def verify(self, password: str, password_hash: str | None) -> PasswordCheck:
         """Compare with the stored hash, or, for an unknown user (None), take the same time."""
-        # No longer password was ever accepted, and passlib raises for the very long.
-        if len(password) > MAX_PASSWORD_LENGTH:
-            password, password_hash = password[:MAX_PASSWORD_LENGTH], None
+        # No such password was ever accepted, and passlib raises for the very long and for the
+        # lone surrogates that JSON can carry.
+        if len(password) > MAX_PASSWORD_LENGTH or not _is_text(password):
+            password, password_hash = "", None
         ok, replacement = await self._run(
             self._context.verify_and_update, password, password_hash or self._dummy_hash
         )

@@ -16,14 +16,16 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import Database
+from app.database_errors import (
+    is_connection_lost,
+    is_database_unavailable,
+    is_foreign_key_violation,
+)
 from app.exceptions import AppError
 from app.history.exceptions import (
     HistoryUnavailableError,
     OwnerDeletedError,
     RecordNotKeptError,
-    is_connection_lost,
-    is_database_unavailable,
-    is_foreign_key_violation,
 )
 from app.history.models import Prediction, Stream
 from app.history.records import PredictionRecord, Record, StreamRecord

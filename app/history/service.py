@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.database import now
+from app.database_errors import is_foreign_key_violation
 from app.history.cursor import Cursor
 from app.history.exceptions import (
     FeedbackExistsError,
@@ -15,7 +16,6 @@ from app.history.exceptions import (
     FeedbackNotSupportedError,
     HistoryItemNotFoundError,
     InvalidTimeRangeError,
-    is_foreign_key_violation,
 )
 from app.history.models import Feedback
 from app.history.repository import HistoryFilter, HistoryRepository, HistoryRow

@@ -1,0 +1,44 @@
+"""What the OpenAPI document says of many operations alike, added in one place."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.schemas import ErrorResponse, error_responses
+
+# Of what takes a body: one that cannot be parsed, does not arrive, is too large.
+_BODY_STATUSES = (400, 408, 413)
+# Of what asks who is calling: without the database nobody is known.
+_IDENTITY_STATUSES = (503,)
+
+
+def declare_common_errors(app: FastAPI) -> None:
+    """Add the errors that the application's outer layers answer to the document of `app`."""
+    generate = app.openapi
+    reference = {"$ref": f"#/components/schemas/{ErrorResponse.__name__}"}
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        for operation in _operations(document):
+            statuses: tuple[int, ...] = ()
+            if "requestBody" in operation:
+                statuses += _BODY_STATUSES
+            if "security" in operation:
+                statuses += _IDENTITY_STATUSES
+            for status, response in error_responses(*statuses).items():
+                operation["responses"].setdefault(
+                    str(status),
+                    {
+                        "description": response["description"],
+                        "content": {"application/json": {"schema": reference}},
+                    },
+                )
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for operations in document["paths"].values():
+        yield from operations.values()
