@@ -35,6 +35,9 @@ export function forgetCsrf() {
   isCsrfOld = true;
 }
 
+/** Told of every call that was refused because nobody is signed in. */
+export const refusals = new EventTarget();
+
 /**
  * @typedef {object} Answer
  * @property {any} data the parsed JSON body, null when there is none
@@ -81,6 +84,7 @@ async function attempt(method, path, { query, json, form, body, headers = {}, si
   else if (body) init.body = body;
 
   const response = await reach(withQuery(path, query), init);
+  if (response.status === 401) refusals.dispatchEvent(new Event("unauthorized"));
   if (!response.ok) throw await refusal(response);
   const text = response.status === 204 ? "" : await response.text();
   return {

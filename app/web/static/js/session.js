@@ -1,5 +1,5 @@
 /** Who is signed in, and what the server offers; one object that the views read and listen to. */
-import { ApiError, call, forgetCsrf } from "./api.js";
+import { ApiError, call, forgetCsrf, refusals } from "./api.js";
 
 /** @typedef {{id: string, email: string, created_at: string, is_admin?: boolean}} User */
 
@@ -112,3 +112,6 @@ class Session extends EventTarget {
 }
 
 export const session = new Session();
+refusals.addEventListener("unauthorized", () => {
+  if (session.user) session.expired();
+});

@@ -1,5 +1,5 @@
 /** Detection in pictures that are dropped, pasted or chosen (`#/upload?threshold=0.5&labels=cat`). */
-import { ApiError, call, isAbort, patiently } from "../api.js";
+import { call, isAbort, patiently } from "../api.js";
 import { setLabelOrder } from "../detect/colors.js";
 import { labelFilter, thresholdSlider, usefulLabels } from "../detect/controls.js";
 import { recall, remember } from "../prefs.js";
@@ -210,7 +210,6 @@ class UploadView {
       });
     } catch (error) {
       if (isAbort(error)) return;
-      if (error instanceof ApiError && error.status === 401) session.expired();
       Object.assign(picture, { state: "failed", error });
     }
     this.show(picture);

@@ -1,0 +1,46 @@
+"""The page on a server that is set up otherwise: open to everybody, closed to new accounts."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.pages import png, upload
+from tests.browser.scenes import Scene
+from tests.browser.serving import Server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(
+        tmp_path_factory.mktemp("open"), ANONYMOUS_INFERENCE="true", REGISTRATION_OPEN="false"
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_visitor_predicts_without_an_account(page: Page, scene: Scene) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="try it without an account").click()
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator(".seen li")).to_have_count(len(scene.digits))
+
+    page.goto("/#/upload?threshold=0.5")
+    upload(page, ("scene.png", "image/png", png(scene.picture)))
+    expect(page.locator(".box")).to_have_count(len(scene.digits))
+
+    page.goto("/#/text")
+    page.locator(".example").first.click()
+    expect(page.locator(".answer")).to_be_visible()
+    # Nothing is kept that could be corrected.
+    expect(page.locator(".correction")).to_have_count(0)
+
+    page.goto("/#/history")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_a_closed_server_offers_no_sign_up(page: Page) -> None:
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    expect(page.get_by_role("link", name="Create an account")).to_have_count(0)
