@@ -211,7 +211,7 @@ class TestSettings:
             await stream.answer()
             wanted = model.batches[-1][0].settings
             assert (wanted.threshold, wanted.max_objects) == (0.25, 7)
-            assert wanted.labels == {"thing", "cat"}
+            assert wanted.labels == frozenset({"thing", "cat"})
 
     async def test_no_labels_are_all_labels(self, connect: Connect) -> None:
         async with connect() as stream:

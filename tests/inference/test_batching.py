@@ -291,10 +291,10 @@ class TestAdmission:
 class TestLife:
     async def test_it_knows_its_model_once_started(self) -> None:
         async with running(EchoModel()) as batcher:
-            assert batcher.state is ModelState.READY
+            assert str(batcher.state) == ModelState.READY
             assert batcher.info is not None
             assert batcher.info.version == "v1"
-        assert batcher.state is ModelState.STOPPED
+        assert str(batcher.state) == ModelState.STOPPED
 
     async def test_a_model_that_cannot_be_loaded_stops_the_start(self) -> None:
         batcher = Batcher(UnloadableModel(), size=1)

@@ -73,11 +73,11 @@ def write_checkpoint(
 
     torch.manual_seed(seed)
     network = YolosForObjectDetection(
-        YolosConfig(**{**SMALL, **config}, id2label=dict(enumerate(labels)))  # type: ignore[arg-type]
+        YolosConfig(**{**SMALL, **config}, id2label=dict(enumerate(labels)))
     )
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += torch.randn_like(parameter) * 0.2
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
     network.save_pretrained(folder)
     settings = json.dumps(preprocessor or SMALL_PREPROCESSOR, indent=2)
     (folder / "preprocessor_config.json").write_text(settings)

@@ -62,5 +62,7 @@ def with_orientation(image: Image.Image, orientation: int, image_format: str) ->
     stored = image if undo is None else image.transpose(undo)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}}[image_format]
+    options: dict[str, Any] = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}}[
+        image_format
+    ]
     return encode(stored, image_format, exif=exif.tobytes(), **options)

@@ -128,6 +128,6 @@ async def open_stream(
             max_message_size_bytes=2**26,
             # The transport knows no control frames.
             keepalive_ping_interval_seconds=None,
-        ) as session,
+        ) as session,  # type: ignore[var-annotated]
     ):
         yield Stream(session)
