@@ -62,7 +62,5 @@ def with_orientation(image: Image.Image, orientation: int, image_format: str) ->
     stored = image if undo is None else image.transpose(undo)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options: dict[str, Any] = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}}[
-        image_format
-    ]
-    return encode(stored, image_format, exif=exif.tobytes(), **options)
+    lossless: dict[str, bool] = {"lossless": True} if image_format == "WEBP" else {}
+    return encode(stored, image_format, exif=exif.tobytes(), quality=95, **lossless)

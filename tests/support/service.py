@@ -122,12 +122,12 @@ async def open_stream(
     )
     async with (
         httpx.AsyncClient(transport=transport, base_url=BASE_URL, headers=headers) as client,
-        aconnect_ws(
+        aconnect_ws(  # type: ignore[var-annotated]
             f"{BASE_URL}/object-detection{query}",
             client,
             max_message_size_bytes=2**26,
             # The transport knows no control frames.
             keepalive_ping_interval_seconds=None,
-        ) as session,  # type: ignore[var-annotated]
+        ) as session,
     ):
         yield Stream(session)
