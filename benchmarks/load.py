@@ -52,6 +52,21 @@ class LoadResult:
         """Milliseconds of the refusals."""
         return percentile(self.refused_ms, q)
 
+    def summary(self) -> dict[str, object]:
+        """The counts and the main percentiles, as JSON takes them."""
+        return {
+            "due": self.due,
+            "unsent": self.unsent,
+            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "unanswered": self.unanswered,
+            "unexplained": self.unexplained,
+            "wrong": self.wrong,
+            "accepted_p50_ms": self.accepted_percentile(50),
+            "accepted_p99_ms": self.accepted_percentile(99),
+            "refused_p50_ms": self.refused_percentile(50),
+            "refused_p99_ms": self.refused_percentile(99),
+        }
+
     def take(self, status: int, head: bytes, body: bytes, milliseconds: float) -> None:
         """Count one answer."""
         self.statuses[status] += 1
@@ -139,7 +154,7 @@ async def drive(
     seconds: float,
     max_connections: int,
     check: Check | None = None,
-    patience_s: float = 40.0,
+    patience_s: float = 90.0,
 ) -> LoadResult:
     """Send request 0, 1, 2… at `per_s` for `seconds`; then wait for every answer, `patience_s`."""
     loop = asyncio.get_running_loop()

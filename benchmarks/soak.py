@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import asdict
 from statistics import median
 
 from benchmarks.bench import Bench
@@ -34,16 +33,8 @@ def soak(bench: Bench, minutes: float) -> list[Row]:
     )
     bench.raw["soak"] = {
         "memory": memory,
-        **{
-            name: {
-                **{k: v for k, v in asdict(load).items() if not k.endswith("_ms")},
-                "accepted_p50_ms": load.accepted_percentile(50),
-                "accepted_p99_ms": load.accepted_percentile(99),
-                "refused_p50_ms": load.refused_percentile(50),
-                "refused_p99_ms": load.refused_percentile(99),
-            }
-            for name, load in (("texts", texts), ("images", images))
-        },
+        "texts": texts.summary(),
+        "images": images.summary(),
     }
     for name in ("texts", "images"):
         bench.say(f"soak, {name}: {bench.raw['soak'][name]}")

@@ -1,6 +1,7 @@
 """The open loop against a small server of its own, over real sockets."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -78,6 +79,8 @@ async def test_every_request_is_counted_under_what_became_of_it() -> None:
     assert max(shares) - min(shares) <= 1
     assert len(result.accepted_ms) == result.statuses[200]
     assert len(result.refused_ms) == result.refused == result.statuses[503]
+    told = json.loads(json.dumps(result.summary()))
+    assert told["statuses"] == {"200": result.statuses[200], "503": result.statuses[503]}
 
 
 async def test_what_is_never_answered_is_told_and_not_waited_for() -> None:
