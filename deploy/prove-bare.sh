@@ -70,9 +70,13 @@ environment+=("HOME=$folder/data" "TMPDIR=$folder/tmp" "PORT=$port" "HOST=127.0.
     "DETECTION_MODEL=${DETECTION_MODEL:-yolos-digits}"
     "SECRET_KEY=$(python3 -c 'import secrets; print(secrets.token_urlsafe(48))')")
 
-in_image() { (cd "$folder/app" && exec "${as_service[@]}" env -i "${environment[@]}" "$@"); }
+# Takes the place of the shell that calls it, so that $! below is the server itself.
+in_image() {
+    cd "$folder/app"
+    exec "${as_service[@]}" env -i "${environment[@]}" "$@"
+}
 
-if in_image sh -c 'touch app/x' 2>/dev/null; then
+if (in_image sh -c 'touch app/x') 2>/dev/null; then
     echo "the service can write its own code" >&2
     exit 1
 fi
@@ -88,7 +92,7 @@ print(json.loads(re.search(r"HEALTHCHECK.*?CMD (\[.*?\])$", text, re.M | re.S)[1
 PYTHON
 )"
 for attempt in $(seq 100); do
-    if in_image python -c "$check" >/dev/null 2>&1; then
+    if (in_image python -c "$check") >/dev/null 2>&1; then
         say "healthy"
         break
     fi
@@ -100,7 +104,7 @@ for attempt in $(seq 100); do
     sleep 2
 done
 
-in_image python - <<'PYTHON'
+(in_image python -) <<'PYTHON'
 import json, os, urllib.parse, urllib.request
 
 def call(path, body=None, token=None, form=False):
