@@ -16,11 +16,10 @@ from typing import Any
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 os.environ.setdefault("WEB_CONCURRENCY", str(max(1, min(4, _CORES // 2))))
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+_OUR_METRICS_FOLDER = "lookout-metrics-"
+# Still set when SIGHUP has this file read again.
 if _METRICS_FOLDER not in os.environ:
-    os.environ[_METRICS_FOLDER] = tempfile.mkdtemp(prefix="lookout-metrics-")
-    _made_metrics_folder = True
-else:
-    _made_metrics_folder = False
+    os.environ[_METRICS_FOLDER] = tempfile.mkdtemp(prefix=_OUR_METRICS_FOLDER)
 
 from gunicorn import glogging  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
@@ -81,5 +80,6 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 def on_exit(server: Any) -> None:
     """Remove the folder that this file made, unless a newer gunicorn goes on with it."""
-    if _made_metrics_folder and not server.reexec_pid:
-        shutil.rmtree(os.environ[_METRICS_FOLDER], ignore_errors=True)
+    folder = Path(os.environ[_METRICS_FOLDER])
+    if folder.name.startswith(_OUR_METRICS_FOLDER) and not server.reexec_pid:
+        shutil.rmtree(folder, ignore_errors=True)
