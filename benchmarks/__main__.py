@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     busy = os.getloadavg()[0] / (os.cpu_count() or 1)
     if busy > 0.5:
         print(f"warning: the machine is busy (load {busy:.1f} per core); figures will be noisy")
+    # So that the servers end with us then too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         find_wrk()
         with tempfile.TemporaryDirectory(prefix="lookout-benchmark-") as folder:
