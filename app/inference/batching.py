@@ -208,7 +208,8 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         """Queue `items`, all or none. Each one's `future` gets its output or an exception.
 
         Raises `QueueFullError` when the queue is full or its work cannot be done before
-        `deadline`, and `ModelUnavailableError` when the model is not ready.
+        `deadline`, `InferenceTimeoutError` when that has passed, and `ModelUnavailableError`
+        when the model is not ready.
         """
         if self.state is not ModelState.READY or self._stopping:
             self.stats.refused["unavailable"] += len(items)
@@ -220,6 +221,9 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
             self.stats.refused["queue_full"] += len(items)
             raise QueueFullError(retry_after_s=self.expected_wait_s())
         now = time.monotonic()
+        if now >= deadline:
+            self.stats.expired += len(items)
+            raise InferenceTimeoutError
         if now + self.expected_wait_s() > deadline:
             self.stats.refused["deadline"] += len(items)
             raise QueueFullError(retry_after_s=self.expected_wait_s())

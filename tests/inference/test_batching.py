@@ -205,6 +205,13 @@ class TestDropping:
             assert batcher.stats.expired == 1
         assert model.values == [[0], [2]]
 
+    async def test_what_has_expired_before_it_is_queued_is_late_and_not_too_much(self) -> None:
+        async with running(EchoModel()) as batcher:
+            with pytest.raises(InferenceTimeoutError):
+                submit(batcher, items(1), deadline=time.monotonic())
+            assert len(batcher) == 0
+            assert batcher.stats.expired == 1
+
     async def test_when_all_that_waits_is_cancelled_the_queue_drains(self) -> None:
         model = EchoModel()
         async with running(model) as batcher:

@@ -13,7 +13,7 @@ from app.inference.cache import CachingClassifier, PredictionCache
 from app.predictions.endpoints import get_text_classifier
 from tests.support.engines import serving
 from tests.support.models import GatedClassifier
-from tests.support.service import Person
+from tests.support.service import Person, post_and_leave
 from tests.support.timing import read_server_timing
 from tests.support.waiting import until
 
@@ -167,10 +167,33 @@ class TestRefusals:
             assert answer.json()["code"] == "deadline_exceeded"
             assert await person.history() == []
 
-    @pytest.mark.parametrize("value", ["0", "-5", "soon", "600001"])
+    @pytest.mark.parametrize(
+        "value",
+        ["0", "-5", "soon", "600001", "1.5", "+5", "", "9" * 5000, "0000000001" + "9" * 5000],
+        ids=lambda value: value[:10] or "empty",
+    )
     async def test_a_deadline_that_is_none(self, person: Person, value: str) -> None:
         answer = await predict(person.http, **{"X-Timeout-Ms": value})
         assert answer.status_code == 422
+
+    async def test_a_caller_who_leaves_costs_no_compute(self, app: FastAPI, person: Person) -> None:
+        async with gated(app) as model:
+            model.gate.shut()
+            first = asyncio.create_task(predict(person.http, "first"))
+            await model.gate.has_visitor()
+            batcher = app.dependency_overrides[get_text_classifier]().handle.batcher
+            leaves = asyncio.Event()
+            leaving = asyncio.create_task(
+                post_and_leave(app, "/prediction", {"text": "second"}, person.key, leaves)
+            )
+            await until(lambda: len(batcher) == 1)
+            leaves.set()
+            # Nobody sees the status, but the log and the metrics do.
+            assert await leaving == 499
+            model.gate.open()
+            assert (await first).status_code == 200
+        assert model.batches == [["first"]]
+        assert len(await person.history()) == 1
 
     async def test_a_full_queue(self, app: FastAPI, person: Person) -> None:
         async with gated(app, queue_size=1) as model:

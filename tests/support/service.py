@@ -1,8 +1,9 @@
 """The real application with its real models, and people who use it."""
 
+import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,3 +132,40 @@ async def open_stream(
         ) as session,
     ):
         yield Stream(session)
+
+
+async def post_and_leave(
+    app: FastAPI, path: str, body: object, key: str, leaves: asyncio.Event
+) -> int:
+    """Send a request whose caller disconnects when `leaves` is set; the status of its answer."""
+    content = json.dumps(body).encode()
+    messages = [{"type": "http.request", "body": content, "more_body": False}]
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    headers = {"content-type": "application/json", "x-api-key": key}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("203.0.113.9", 4711),
+        "server": ("lookout.test", 80),
+    }
+    await app(scope, receive, send)
+    return statuses[0]
