@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def scene() -> Scene:
-    return make_scene((3, 7, 0), ((60, 70), (400, 50), (250, 280)))
+    return make_scene((3, 7, 0), ((40, 40), (420, 30), (230, 270)))
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,14 @@ def upload(page: Page, *files: tuple[str, str, bytes]) -> None:
     page.get_by_label("Pictures", exact=True).set_input_files(payloads)
 
 
+def expect_boxes(page: Page, labels: set[str]) -> None:
+    """Wait until there is a box of each label over the picture, and of no other."""
+    for label in labels:
+        expect(page.locator(f".box[data-label='{label}']").first).to_be_visible()
+    others = ".box" + "".join(f":not([data-label='{label}'])" for label in labels)
+    expect(page.locator(others)).to_have_count(0)
+
+
 def read_csv(download: Download) -> list[dict[str, str]]:
     """The rows of a downloaded CSV by its line of names."""
     with download.path().open(newline="", encoding="utf-8") as file:

@@ -12,7 +12,7 @@ from training.digits import split_rows
 WIDTH, HEIGHT = 640, 480
 PAPER = (236, 232, 222)
 INK = (32, 34, 42)
-SIDE = 130
+SIDE = 180
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Scene:
     digits: tuple[Digit, ...]
 
     @property
-    def labels(self) -> list[str]:
-        return sorted(digit.label for digit in self.digits)
+    def labels(self) -> set[str]:
+        return {digit.label for digit in self.digits}
 
 
 def make_scene(labels: tuple[int, ...], corners: tuple[tuple[int, int], ...]) -> Scene:

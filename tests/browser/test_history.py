@@ -6,7 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.pages import PASSWORD, png, read_csv
+from tests.browser.pages import PASSWORD, expect_boxes, png, read_csv
 from tests.browser.scenes import Scene
 from tests.browser.serving import Server
 
@@ -63,7 +63,7 @@ def test_the_list_is_filtered_and_the_filter_is_in_the_address(history: Page, sc
 
 def test_details_show_the_boxes_on_the_outline_of_the_picture(history: Page, scene: Scene) -> None:
     history.get_by_role("link", name="scene.png").click()
-    expect(history.locator(".box")).to_have_count(len(scene.digits))
+    expect_boxes(history, scene.labels)
     expect(history.get_by_text("640 \u00d7 480")).to_be_visible()
     frame = history.locator(".picture-outline").bounding_box()
     assert frame is not None

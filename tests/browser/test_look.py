@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.pages import PASSWORD, png, sign_up, upload
+from tests.browser.pages import PASSWORD, expect_boxes, png, sign_up, upload
 from tests.browser.scenes import Scene
 
 AXE = (Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js").read_text()
@@ -59,7 +59,7 @@ def test_every_view_is_accessible_and_fits(
     page.goto("/#/upload?threshold=0.5")
     check(page, "upload, empty")
     upload(page, ("scene.png", "image/png", png(scene.picture)))
-    expect(page.locator(".box")).to_have_count(len(scene.digits))
+    expect_boxes(page, scene.labels)
     page.get_by_text("Call it from code").click()
     check(page, "upload")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.pages import png, upload
+from tests.browser.pages import expect_boxes, png, upload
 from tests.browser.scenes import Scene
 from tests.browser.serving import Server
 
@@ -28,7 +28,7 @@ def test_a_visitor_predicts_without_an_account(page: Page, scene: Scene) -> None
 
     page.goto("/#/upload?threshold=0.5")
     upload(page, ("scene.png", "image/png", png(scene.picture)))
-    expect(page.locator(".box")).to_have_count(len(scene.digits))
+    expect_boxes(page, scene.labels)
 
     page.goto("/#/text")
     page.locator(".example").first.click()

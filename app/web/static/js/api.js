@@ -35,6 +35,16 @@ export function forgetCsrf() {
   isCsrfOld = true;
 }
 
+/** Have a token ready for an unsafe call that must leave at once, as the page is being closed. */
+export async function prepareUnsafe() {
+  try {
+    await csrf();
+  } catch (error) {
+    // The call itself will say what is wrong.
+    if (!(error instanceof ApiError)) throw error;
+  }
+}
+
 /** Told of every call that was refused because nobody is signed in. */
 export const refusals = new EventTarget();
 

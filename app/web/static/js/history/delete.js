@@ -1,5 +1,5 @@
 /** Deleting a record, with some seconds to think again. */
-import { ApiError, call } from "../api.js";
+import { ApiError, call, prepareUnsafe } from "../api.js";
 import { toast } from "../ui/toast.js";
 
 const SECONDS = 6;
@@ -33,6 +33,7 @@ export function deleteWithUndo(item, onBack) {
     onEnd: () => remove(item, onBack),
   });
   pending.set(item.id, finish);
+  prepareUnsafe();
 }
 
 async function remove(item, onBack) {

@@ -215,7 +215,7 @@ class HistoryView {
             icon: "search",
             title: "Nothing matches",
             text: "No record fits this filter.",
-            actions: [h("a.btn", { href: "#/history", onclick: () => this.#clear() }, "Clear the filter")],
+            actions: [h("a.btn", { href: "#/history" }, "Clear the filter")],
           })
         : emptyState({
             icon: "history",
@@ -227,9 +227,5 @@ class HistoryView {
             ],
           }),
     );
-  }
-
-  #clear() {
-    for (const name of FILTERS) this.filter[name] = "";
   }
 }
