@@ -126,7 +126,7 @@ class Held:
         self._running = 0
         self._lock = threading.Lock()
 
-    def hash(self, secret: str) -> str:  # noqa: ARG002
+    def hash(self, secret: str) -> str:
         with self._lock:
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
