@@ -9,9 +9,9 @@ In float32 no answer changes but by rounding; the tests compare it with
 `YolosForObjectDetection`.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,6 +22,10 @@ from app.inference.device import DevicePlan
 
 # A `YolosForObjectDetection`; the types that transformers ships do not describe its parts.
 Checkpoint = Any
+
+# There are as many input shapes as aspect ratios: 1 MB each for yolos-tiny at 512, and 25 MB for
+# the larger YOLOS, which have position embeddings between their layers too.
+MAX_REMEMBERED_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +130,9 @@ class YolosNetwork:
         self._box_predictor = [
             self._linear(part, plan.dtype) for part in checkpoint.bbox_predictor.layers
         ]
-        # One entry an input shape, of which there are as many as aspect ratios.
-        self._positions = lru_cache(maxsize=64)(self._interpolate)
+        self._positions: OrderedDict[tuple[int, int], tuple[Tensor, Tensor | None]] = OrderedDict()
+        self.remembered_bytes = 0
+        """What the position embeddings of the input shapes that were used last take."""
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """8-bit RGB (N, height, width, 3), edges multiples of the patch, to logits and boxes.
@@ -141,7 +146,7 @@ class YolosNetwork:
             count, rows, self._patch, columns, self._patch * 3
         )
         patches = patches.transpose(2, 3).reshape(count, rows * columns, -1).to(self.plan.dtype)
-        positions, middle = self._positions(height, width)
+        positions, middle = self._find_positions(height, width)
         tokens = torch.cat(
             (
                 self._class_token.expand(count, -1, -1),
@@ -159,6 +164,19 @@ class YolosNetwork:
         logits = _perceive(self._classifier, found)
         boxes = _perceive(self._box_predictor, found).float().sigmoid()
         return logits.float(), boxes
+
+    def _find_positions(self, height: int, width: int) -> tuple[Tensor, Tensor | None]:
+        size = (height, width)
+        found = self._positions.get(size)
+        if found is not None:
+            self._positions.move_to_end(size)
+            return found
+        found = self._positions[size] = self._interpolate(height, width)
+        self.remembered_bytes += _count_bytes(found)
+        while self.remembered_bytes > MAX_REMEMBERED_BYTES and len(self._positions) > 1:
+            _, forgotten = self._positions.popitem(last=False)
+            self.remembered_bytes -= _count_bytes(forgotten)
+        return found
 
     def _interpolate(self, height: int, width: int) -> tuple[Tensor, Tensor | None]:
         """Position embeddings of an input shape: at the entrance, and between layers if any."""
@@ -216,6 +234,10 @@ def _fold(projection: Any, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor
     bias = projection.bias.detach() + (weight * shift.view(1, 3, 1, 1)).sum(dim=(1, 2, 3))
     scaled = weight * scale.view(1, 3, 1, 1)
     return scaled.permute(0, 2, 3, 1).reshape(len(weight), -1), bias
+
+
+def _count_bytes(tensors: tuple[Tensor, Tensor | None]) -> int:
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def _perceive(layers: Sequence[Linear], values: Tensor) -> Tensor:

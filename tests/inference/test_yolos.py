@@ -170,6 +170,20 @@ class TestBesideTransformers:
         assert np.abs(logits - expected.logits.numpy()).max() < 1e-4
         assert np.abs(boxes - expected.pred_boxes.numpy()).max() < 1e-5
 
+    def test_pictures_of_many_shapes_do_not_fill_the_memory(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        detector = make_detector(folder)
+        detector.load()
+        detector.warm_up()
+        limit = 3 * detector._network.remembered_bytes
+        monkeypatch.setattr("app.inference.yolos_network.MAX_REMEMBERED_BYTES", limit)
+        first = detector.predict([prepare(detector, (640, 480))])
+        for width in range(100, 1000, 50):
+            detector.predict([prepare(detector, (width, 500))])
+            assert 0 < detector._network.remembered_bytes <= limit
+        assert detector.predict([prepare(detector, (640, 480))]) == first
+
     def test_half_precision_is_near(self, folder: Path) -> None:
         answers = []
         for precision in ("float32", "bfloat16"):
