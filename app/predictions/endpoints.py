@@ -3,12 +3,21 @@
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response, status
+from fastapi import APIRouter, Depends, Request, Response, status
 from pydantic import TypeAdapter
 from starlette.requests import HTTPConnection
 
 from app.auth.dependencies import AdminCaller, InferenceCaller
-from app.calls import CALL_HEADERS, InferenceRequest, InferenceRequestDep, json_answer
+from app.calls import (
+    CALL_HEADERS,
+    InferenceRequest,
+    InferenceRequestDep,
+    describe_body,
+    json_answer,
+    read_inference_request,
+    read_json,
+    resolve,
+)
 from app.config import Settings
 from app.database import new_id
 from app.exceptions import PayloadTooLargeError
@@ -55,12 +64,13 @@ Engine = Annotated[InferenceEngine, Depends(get_engine)]
     summary="Classify a text",
     response_model=PredictionResponse,
     responses=error_responses(401, 403, 413, 429, 500, 503, 504),
-    openapi_extra=CALL_HEADERS,
+    openapi_extra=CALL_HEADERS | describe_body(PredictionRequest),
 )
-async def predict(
-    body: PredictionRequest, classifier: TextClassifier, request: InferenceRequestDep
-) -> Response:
+async def predict(http_request: Request) -> Response:
     """The most probable category of a text, with the probability of each."""
+    request = await read_inference_request(http_request)
+    body = await read_json(PredictionRequest, http_request)
+    classifier = await resolve(get_text_classifier, http_request)
     _check_length(len(body.text), request.settings)
     found, cached = await classifier.predict(body.text, request.call)
     response, record = _answer(request, classifier.handle.info, body.text, found, cached)
