@@ -9,7 +9,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -27,101 +27,10 @@ from app.inference.base import (
     ModelUnavailableError,
     QueueFullError,
 )
+from app.inference.fair_queue import FairQueue, WorkItem
 
 PreparedT = TypeVar("PreparedT")
 OutputT = TypeVar("OutputT")
-
-
-@dataclass(slots=True)
-class WorkItem(Generic[PreparedT, OutputT]):
-    """One prepared input on its way to the model."""
-
-    prepared: PreparedT
-    cost: int
-    key: object
-    flow: str
-    deadline: float
-    """On the clock of `time.monotonic`, in seconds."""
-    future: "asyncio.Future[OutputT]"
-    queued_at: float
-    started_at: float = 0.0
-    finished_at: float = 0.0
-
-
-class FairQueue(Generic[PreparedT, OutputT]):
-    """First come, first served within a flow; between flows, one item each in turn."""
-
-    def __init__(self) -> None:
-        self._flows: OrderedDict[str, deque[WorkItem[PreparedT, OutputT]]] = OrderedDict()
-        self._size = 0
-        self.cost = 0
-        """Summed cost of what waits."""
-
-    def __len__(self) -> int:
-        return self._size
-
-    def push(self, item: WorkItem[PreparedT, OutputT]) -> None:
-        """Append `item` to its flow."""
-        flow = self._flows.get(item.flow)
-        if flow is None:
-            flow = self._flows[item.flow] = deque()
-        flow.append(item)
-        self._size += 1
-        self.cost += item.cost
-
-    def take(
-        self, budget: int, is_wanted: Callable[[WorkItem[PreparedT, OutputT]], bool]
-    ) -> list[WorkItem[PreparedT, OutputT]]:
-        """Remove the next batch: equal keys, together within `budget`, at least one item.
-
-        Items for which `is_wanted` is false are removed and not returned. A flow whose next
-        item does not fit keeps its turn for the next batch.
-        """
-        batch: list[WorkItem[PreparedT, OutputT]] = []
-        spent = 0
-        waiting: deque[str] = deque(self._flows)
-        while waiting:
-            name = waiting.popleft()
-            flow = self._flows[name]
-            item: WorkItem[PreparedT, OutputT] | None = None
-            while flow:
-                item = flow[0]
-                if is_wanted(item):
-                    break
-                self._drop_head(flow)
-                item = None
-            if item is None:
-                del self._flows[name]
-                continue
-            if batch and (item.key != batch[0].key or spent + item.cost > budget):
-                continue
-            self._drop_head(flow)
-            batch.append(item)
-            spent += item.cost
-            if flow:
-                self._flows.move_to_end(name)
-                waiting.append(name)
-            else:
-                del self._flows[name]
-        return batch
-
-    def discard(self, is_wanted: Callable[[WorkItem[PreparedT, OutputT]], bool]) -> None:
-        """Remove every item for which `is_wanted` is false."""
-        for item in self.clear():
-            if is_wanted(item):
-                self.push(item)
-
-    def clear(self) -> list[WorkItem[PreparedT, OutputT]]:
-        """Remove and return everything that waits."""
-        items = [item for flow in self._flows.values() for item in flow]
-        self._flows.clear()
-        self._size = self.cost = 0
-        return items
-
-    def _drop_head(self, flow: deque[WorkItem[PreparedT, OutputT]]) -> None:
-        item = flow.popleft()
-        self._size -= 1
-        self.cost -= item.cost
 
 
 @dataclass(slots=True)
@@ -211,22 +120,8 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         `deadline`, `InferenceTimeoutError` when that has passed, and `ModelUnavailableError`
         when the model is not ready.
         """
-        if self.state is not ModelState.READY or self._stopping:
-            self.stats.refused["unavailable"] += len(items)
-            raise ModelUnavailableError(retry_after_s=self.restart_pause_s)
-        if self._is_too_full(len(items)):
-            # Who has left or come too late holds a place until its turn comes.
-            self._queue.discard(self._is_wanted)
-        if self._is_too_full(len(items)):
-            self.stats.refused["queue_full"] += len(items)
-            raise QueueFullError(retry_after_s=self.expected_wait_s())
+        self.check_capacity(len(items), deadline)
         now = time.monotonic()
-        if now >= deadline:
-            self.stats.expired += len(items)
-            raise InferenceTimeoutError
-        if now + self.expected_wait_s() > deadline:
-            self.stats.refused["deadline"] += len(items)
-            raise QueueFullError(retry_after_s=self.expected_wait_s())
         work = [
             WorkItem(
                 prepared=prepared,
@@ -244,6 +139,29 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         self.stats.submitted += len(work)
         self._schedule_dispatch()
         return work
+
+    def check_capacity(self, count: int, deadline: float) -> None:
+        """Raise what `submit` would raise for `count` items now.
+
+        For callers whose items cost work before they can be submitted: a refusal that comes
+        after the image has been decoded is late, and took time from those that are served.
+        """
+        if self.state is not ModelState.READY or self._stopping:
+            self.stats.refused["unavailable"] += count
+            raise ModelUnavailableError(retry_after_s=self.restart_pause_s)
+        if self._is_too_full(count):
+            # Who has left or come too late holds a place until its turn comes.
+            self._queue.discard(self._is_wanted)
+        if self._is_too_full(count):
+            self.stats.refused["queue_full"] += count
+            raise QueueFullError(retry_after_s=self.expected_wait_s())
+        now = time.monotonic()
+        if now >= deadline:
+            self.stats.expired += count
+            raise InferenceTimeoutError
+        if now + self.expected_wait_s() > deadline:
+            self.stats.refused["deadline"] += count
+            raise QueueFullError(retry_after_s=self.expected_wait_s())
 
     def _is_too_full(self, count: int) -> bool:
         # A request larger than the queue itself passes when it comes alone.

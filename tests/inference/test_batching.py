@@ -15,7 +15,8 @@ from app.inference.base import (
     ModelUnavailableError,
     QueueFullError,
 )
-from app.inference.batching import DynamicBatcher, WorkItem
+from app.inference.batching import DynamicBatcher
+from app.inference.fair_queue import WorkItem
 from tests.support.models import EchoModel, ForgetfulModel, Item, UnloadableModel
 from tests.support.waiting import PATIENCE_S, later, until
 

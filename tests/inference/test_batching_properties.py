@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.inference.base import InferenceTimeoutError, ModelFailedError, QueueFullError
-from app.inference.batching import DynamicBatcher, WorkItem
+from app.inference.batching import DynamicBatcher
+from app.inference.fair_queue import WorkItem
 from tests.support.models import EchoModel, Item
 from tests.support.waiting import PATIENCE_S, later, until
 

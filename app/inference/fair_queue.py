@@ -1,0 +1,102 @@
+"""The queue before a model, in which callers take turns."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+PreparedT = TypeVar("PreparedT")
+OutputT = TypeVar("OutputT")
+
+
+@dataclass(slots=True)
+class WorkItem(Generic[PreparedT, OutputT]):
+    """One prepared input on its way to the model."""
+
+    prepared: PreparedT
+    cost: int
+    key: object
+    flow: str
+    deadline: float
+    """On the clock of `time.monotonic`, in seconds."""
+    future: "asyncio.Future[OutputT]"
+    queued_at: float
+    started_at: float = 0.0
+    finished_at: float = 0.0
+
+
+class FairQueue(Generic[PreparedT, OutputT]):
+    """First come, first served within a flow; between flows, one item each in turn."""
+
+    def __init__(self) -> None:
+        self._flows: OrderedDict[str, deque[WorkItem[PreparedT, OutputT]]] = OrderedDict()
+        self._size = 0
+        self.cost = 0
+        """Summed cost of what waits."""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def push(self, item: WorkItem[PreparedT, OutputT]) -> None:
+        """Append `item` to its flow."""
+        flow = self._flows.get(item.flow)
+        if flow is None:
+            flow = self._flows[item.flow] = deque()
+        flow.append(item)
+        self._size += 1
+        self.cost += item.cost
+
+    def take(
+        self, budget: int, is_wanted: Callable[[WorkItem[PreparedT, OutputT]], bool]
+    ) -> list[WorkItem[PreparedT, OutputT]]:
+        """Remove the next batch: equal keys, together within `budget`, at least one item.
+
+        Items for which `is_wanted` is false are removed and not returned. A flow whose next
+        item does not fit keeps its turn for the next batch.
+        """
+        batch: list[WorkItem[PreparedT, OutputT]] = []
+        spent = 0
+        waiting: deque[str] = deque(self._flows)
+        while waiting:
+            name = waiting.popleft()
+            flow = self._flows[name]
+            item: WorkItem[PreparedT, OutputT] | None = None
+            while flow:
+                item = flow[0]
+                if is_wanted(item):
+                    break
+                self._drop_head(flow)
+                item = None
+            if item is None:
+                del self._flows[name]
+                continue
+            if batch and (item.key != batch[0].key or spent + item.cost > budget):
+                continue
+            self._drop_head(flow)
+            batch.append(item)
+            spent += item.cost
+            if flow:
+                self._flows.move_to_end(name)
+                waiting.append(name)
+            else:
+                del self._flows[name]
+        return batch
+
+    def discard(self, is_wanted: Callable[[WorkItem[PreparedT, OutputT]], bool]) -> None:
+        """Remove every item for which `is_wanted` is false."""
+        for item in self.clear():
+            if is_wanted(item):
+                self.push(item)
+
+    def clear(self) -> list[WorkItem[PreparedT, OutputT]]:
+        """Remove and return everything that waits."""
+        items = [item for flow in self._flows.values() for item in flow]
+        self._flows.clear()
+        self._size = self.cost = 0
+        return items
+
+    def _drop_head(self, flow: deque[WorkItem[PreparedT, OutputT]]) -> None:
+        item = flow.popleft()
+        self._size -= 1
+        self.cost -= item.cost
