@@ -12,6 +12,8 @@ _BODY_STATUSES = (400, 408, 413)
 # Of what asks who is calling: without the database nobody is known.
 _IDENTITY_STATUSES = (503,)
 
+_INVALID = {"$ref": "#/components/schemas/HTTPValidationError"}
+
 
 def declare_common_errors(app: FastAPI) -> None:
     """Add the errors that the application's outer layers answer to the document of `app`."""
@@ -34,6 +36,10 @@ def declare_common_errors(app: FastAPI) -> None:
                         "content": {"application/json": {"schema": reference}},
                     },
                 )
+            refused = operation["responses"].get("422", {}).get("content", {})
+            if refused.get("application/json", {}).get("schema") == reference:
+                # Endpoints with a 422 of their own have FastAPI's as well.
+                refused["application/json"]["schema"] = {"anyOf": [reference, _INVALID]}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ import uuid
 from datetime import UTC
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from app.history.models import Prediction, Stream, split_labels
 from app.history.repository import HistoryFilter, HistoryRow
@@ -93,6 +93,8 @@ class FeedbackCreate(Request):
 
 class FeedbackUpdate(Request):
     """The fields to change; the others stay."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     # A factory keeps the placeholder out of the OpenAPI document; an unset field is never read.
     label: Label = Field(default_factory=str, description="What the answer should have been.")
