@@ -158,6 +158,24 @@ def test_a_video_file_is_a_source_too(member: Page, scene: Scene) -> None:
     expect(seen(member)).to_have_count(len(scene.digits))
 
 
+def test_a_shared_screen_is_a_source_too(
+    new_context: Callable[..., BrowserContext], email: str, scene: Scene
+) -> None:
+    page = new_context().new_page()
+    # A browser without a screen has none to share: the camera's picture stands for it.
+    page.add_init_script(
+        "navigator.mediaDevices.getDisplayMedia = async () => (window.shared ="
+        " await navigator.mediaDevices.getUserMedia({ video: true }));"
+    )
+    sign_up(page, email, PASSWORD)
+    page.goto("/#/live?source=screen&threshold=0.5")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(seen(page)).to_have_count(len(scene.digits))
+    page.evaluate("window.shared.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
+    expect(page.get_by_text("Sharing of the screen ended.")).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible()
+
+
 def test_a_file_that_is_no_video_is_told(member: Page) -> None:
     member.goto("/#/live?source=file")
     member.get_by_label("Video file").set_input_files(

@@ -1,5 +1,6 @@
 """The page on a server that is set up otherwise: open to everybody, closed to new accounts."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,10 @@ from tests.browser.serving import Server
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(
-        tmp_path_factory.mktemp("open"), ANONYMOUS_INFERENCE="true", REGISTRATION_OPEN="false"
+        tmp_path_factory.mktemp("open"),
+        ANONYMOUS_INFERENCE="true",
+        REGISTRATION_OPEN="false",
+        MAX_STREAMS="1",
     )
     server.start()
     yield server
@@ -44,3 +48,16 @@ def test_a_closed_server_offers_no_sign_up(page: Page) -> None:
     page.goto("/")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     expect(page.get_by_role("link", name="Create an account")).to_have_count(0)
+
+
+def test_a_stream_waits_until_there_is_room(page: Page) -> None:
+    other = page.context.new_page()
+    for each in (page, other):
+        each.goto("/#/live")
+        each.get_by_role("button", name="Start", exact=True).click()
+        if each is page:
+            expect(page.locator("[data-stream]")).to_have_text("Live")
+    expect(other.get_by_text("no room for another stream")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    other.get_by_role("button", name="Try now").click()
+    expect(other.locator("[data-figure=fps]")).to_have_text(re.compile("[1-9]"))
