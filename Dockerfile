@@ -8,11 +8,11 @@ ARG PYTHON_VERSION=3.11
 FROM python:${PYTHON_VERSION}-slim AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-COPY requirements.txt /build/requirements.txt
+COPY requirements.txt requirements-observability.txt /build/
 RUN python -m venv /opt/venv
 # torch alone comes from its own index: everything else is the same in all variants.
 RUN /opt/venv/bin/pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' /build/requirements.txt)"
-RUN /opt/venv/bin/pip install -r /build/requirements.txt
+RUN /opt/venv/bin/pip install -r /build/requirements.txt -r /build/requirements-observability.txt
 COPY app /app/app
 COPY alembic /app/alembic
 COPY models /app/models

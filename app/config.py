@@ -69,6 +69,12 @@ class Settings(BaseSettings):
         description="Serve the metrics on this port, and no longer at `GET /metrics`.",
     )
 
+    sentry_dsn: SecretStr | None = Field(
+        None,
+        description=(
+            "Report errors to Sentry; needs `pip install -r requirements-observability.txt`."
+        ),
+    )
     opentelemetry: bool = Field(
         False,
         description=(

@@ -41,6 +41,7 @@ from app.monitoring.endpoints import router as monitoring_router
 from app.monitoring.logging import configure_logging
 from app.monitoring.middleware import HTTPActivity, ObservationMiddleware
 from app.monitoring.publisher import MetricsPublisher
+from app.monitoring.sentry import reporting_errors
 from app.openapi import declare_common_errors
 from app.predictions.endpoints import router as predictions_router
 from app.web.endpoints import router as web_router
@@ -89,6 +90,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Start every resource in order, and stop them in the opposite one."""
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
+        stack.enter_context(
+            reporting_errors(
+                settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else None,
+                environment=settings.environment,
+                release=__version__,
+            )
+        )
         app.state.database = database = Database(
             settings.database_url, pool_size=settings.database_pool_size
         )

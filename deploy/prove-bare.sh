@@ -48,7 +48,7 @@ fi
 pip=("$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir)
 torch="$(grep '^torch==' "$folder/app/requirements.txt")"
 "${pip[@]}" ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$torch"
-"${pip[@]}" -r "$folder/app/requirements.txt"
+"${pip[@]}" -r "$folder/app/requirements.txt" -r "$folder/app/requirements-observability.txt"
 "$folder/venv/bin/python" -m compileall -q "$folder/app/app" "$folder/app/alembic"
 chmod -R a-w,a+rX "$folder/app"
 
