@@ -120,7 +120,7 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         `deadline`, `InferenceTimeoutError` when that has passed, and `ModelUnavailableError`
         when the model is not ready.
         """
-        self.check_capacity(len(items), deadline)
+        self.check_capacity(len(items), flow=flow, deadline=deadline)
         now = time.monotonic()
         work = [
             WorkItem(
@@ -140,8 +140,8 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         self._schedule_dispatch()
         return work
 
-    def check_capacity(self, count: int, deadline: float) -> None:
-        """Raise what `submit` would raise for `count` items now.
+    def check_capacity(self, count: int, *, flow: str, deadline: float) -> None:
+        """Raise what `submit` would raise for `count` items now; make room as it would.
 
         For callers whose items cost work before they can be submitted: a refusal that comes
         after the image has been decoded is late, and took time from those that are served.
@@ -153,15 +153,23 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
             # Who has left or come too late holds a place until its turn comes.
             self._queue.discard(self._is_wanted)
         if self._is_too_full(count):
-            self.stats.refused["queue_full"] += count
-            raise QueueFullError(retry_after_s=self.expected_wait_s())
+            places = len(self._queue) + count - self.size
+            evicted = self._queue.evict_for(flow, count, places)
+            self.stats.refused["queue_full"] += len(evicted) or count
+            if not evicted:
+                raise QueueFullError(retry_after_s=self.expected_wait_s())
+            for item in evicted:
+                if not item.future.done():
+                    retry_after_s = self.expected_wait_s()
+                    item.future.set_exception(QueueFullError(retry_after_s=retry_after_s))
         now = time.monotonic()
         if now >= deadline:
             self.stats.expired += count
             raise InferenceTimeoutError
-        if now + self.expected_wait_s() > deadline:
+        wait_s = self._queue.cost_before(flow, count) * (self._seconds_per_cost or 0.0)
+        if now + wait_s > deadline:
             self.stats.refused["deadline"] += count
-            raise QueueFullError(retry_after_s=self.expected_wait_s())
+            raise QueueFullError(retry_after_s=wait_s)
 
     def _is_too_full(self, count: int) -> bool:
         # A request larger than the queue itself passes when it comes alone.

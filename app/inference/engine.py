@@ -118,7 +118,7 @@ class ModelHandle(Generic[InputT, OutputT]):
     async def _predict_many(self, items: Sequence[InputT], call: Call) -> list[Answer[OutputT]]:
         arrived = time.monotonic()
         if self.model.preprocess_computes:
-            self.batcher.check_capacity(len(items), call.deadline)
+            self.batcher.check_capacity(len(items), flow=call.flow, deadline=call.deadline)
             prepared = [await self._preprocess(item, call) for item in items]
         else:
             prepared = [self.model.preprocess(item) for item in items]

@@ -89,12 +89,46 @@ class FairQueue(Generic[PreparedT, OutputT]):
             if is_wanted(item):
                 self.push(item)
 
+    def cost_before(self, flow: str, count: int) -> float:
+        """Cost of what is served before the last of `count` new items of `flow`.
+
+        Taking the items for equally costly: a flow is served once in each of the turns that the
+        new items wait for.
+        """
+        if not self._size:
+            return 0.0
+        turns = self._length(flow) + count
+        served = sum(min(len(items), turns) for items in self._flows.values())
+        return self.cost / self._size * served
+
+    def evict_for(self, flow: str, count: int, places: int) -> list[WorkItem[PreparedT, OutputT]]:
+        """Remove `places` items from flows longer than `flow` will be with `count` more, or none.
+
+        The newest of the longest go first, so that nobody is refused for the sake of a caller
+        who has more waiting.
+        """
+        fair_length = self._length(flow) + count
+        surplus = sum(max(0, len(items) - fair_length) for items in self._flows.values())
+        if surplus < places:
+            return []
+        evicted = []
+        for _ in range(places):
+            item = self._flows[max(self._flows, key=self._length)].pop()
+            self._size -= 1
+            self.cost -= item.cost
+            evicted.append(item)
+        return evicted
+
     def clear(self) -> list[WorkItem[PreparedT, OutputT]]:
         """Remove and return everything that waits."""
         items = [item for flow in self._flows.values() for item in flow]
         self._flows.clear()
         self._size = self.cost = 0
         return items
+
+    def _length(self, flow: str) -> int:
+        items = self._flows.get(flow)
+        return len(items) if items else 0
 
     def _drop_head(self, flow: deque[WorkItem[PreparedT, OutputT]]) -> None:
         item = flow.popleft()

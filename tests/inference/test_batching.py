@@ -277,6 +277,48 @@ class TestAdmission:
             assert await results([first, *work]) == [0, 40]
         assert model.values == [[0], [4]]
 
+    async def test_who_fills_the_queue_makes_room_for_another(self) -> None:
+        model = EchoModel()
+        async with running(model, size=3) as batcher:
+            first = await occupy(batcher)
+            greedy = submit(batcher, items(1, 2, 3), flow="greedy")
+            modest = submit(batcher, items(4), flow="modest")
+            assert isinstance(greedy[2].future.exception(), QueueFullError)
+            assert len(batcher) == 3
+            with pytest.raises(QueueFullError):
+                submit(batcher, items(5), flow="greedy")
+            model.gate.open()
+            assert await results([first, *greedy[:2], *modest]) == [0, 10, 20, 40]
+
+    async def test_nobody_is_turned_out_for_one_who_has_as_much(self) -> None:
+        model = EchoModel()
+        async with running(model, size=2) as batcher:
+            first = await occupy(batcher)
+            work = submit(batcher, items(1), flow="a") + submit(batcher, items(2), flow="b")
+            with pytest.raises(QueueFullError):
+                submit(batcher, items(3), flow="c")
+            model.gate.open()
+            assert await results([first, *work]) == [0, 10, 20]
+
+    async def test_another_callers_queue_is_not_counted_as_ones_own_wait(self) -> None:
+        model = EchoModel()
+        async with running(model) as batcher:
+            first = await occupy(batcher)
+            measured = time.monotonic()
+            await until(lambda: time.monotonic() > measured + 0.02)
+            model.gate.open()
+            await results([first])
+            first = await occupy(batcher)
+            greedy = submit(batcher, [Item(i, cost=10) for i in range(200)], flow="greedy")
+            # All of it takes 40 s and more; one turn of each flow, a fraction of a second.
+            deadline = time.monotonic() + 20
+            with pytest.raises(QueueFullError):
+                submit(batcher, items(1), flow="greedy", deadline=deadline)
+            modest = submit(batcher, items(2), flow="modest", deadline=deadline)
+            model.gate.open()
+            await results([first, *greedy])
+            assert await results(modest) == [20]
+
     async def test_what_cannot_be_done_in_time_is_refused_at_once(self) -> None:
         model = EchoModel()
         async with running(model) as batcher:
