@@ -1,5 +1,6 @@
 """What all schemas share: their base, the page of a listing, the error answer."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -17,6 +18,16 @@ UtcTime = Annotated[
     Field(examples=["2026-11-22T09:30:00.000Z"]),
 ]
 """A moment in UTC; in JSON ISO 8601 with `Z`, to the millisecond."""
+
+
+def refuse_number(value: object) -> object:
+    """Pydantic takes a number for the seconds since 1970, which the OpenAPI document says not."""
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        raise ValueError("a moment is written as ISO 8601 has it, as 2026-11-22T09:30:00Z")
+    return value
+
+
+_NUMBER = re.compile(r"\s*[+-]?[\d_.]+(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 
 class Schema(BaseModel):

@@ -88,8 +88,8 @@ ROUTES: dict[tuple[str, str], Row] = {
     ("GET", "/history.csv"): personal(200),
     ("GET", "/history/summary"): personal(200),
     ("DELETE", "/history"): personal(204),
-    ("GET", "/history/{id}"): owned(200),
-    ("DELETE", "/history/{id}"): owned(204),
+    ("GET", "/history/{id:uuid}"): owned(200),
+    ("DELETE", "/history/{id:uuid}"): owned(204),
     ("POST", "/history/{id}/feedback"): owned(409, {"label": "x"}),
     ("GET", "/history/{id}/feedback"): owned(200),
     ("PATCH", "/history/{id}/feedback"): owned(200, {"label": "y"}),
@@ -125,7 +125,11 @@ class Things:
     model: str
 
     def fill(self, path: str) -> str:
-        filled = path.replace("{id}", self.item_id).replace("{token_id}", self.token_id)
+        filled = (
+            path.replace("{id}", self.item_id)
+            .replace("{id:uuid}", self.item_id)
+            .replace("{token_id}", self.token_id)
+        )
         return filled.replace("{name:path}", self.model).replace("/static", "/static/index.html")
 
 

@@ -5,12 +5,19 @@ import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from app.auth.models import TokenKind
 from app.auth.security import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, normalize_email
 from app.database import now
-from app.schemas import Request, Schema, UtcTime
+from app.schemas import Request, Schema, UtcTime, refuse_number
 
 Email = Annotated[
     str,
@@ -164,9 +171,9 @@ class CreateApiKeyRequest(Request):
         Field(min_length=1, max_length=100, examples=["Label printer"]),
         AfterValidator(_printable),
     ]
-    expires_at: Annotated[AwareDatetime, AfterValidator(_in_future)] | None = Field(
-        None, description="Default: it does not expire.", examples=["2099-12-31T23:59:59Z"]
-    )
+    expires_at: (
+        Annotated[AwareDatetime, BeforeValidator(refuse_number), AfterValidator(_in_future)] | None
+    ) = Field(None, description="Default: it does not expire.", examples=["2099-12-31T23:59:59Z"])
 
 
 class ApiKey(Schema):

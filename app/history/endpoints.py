@@ -126,8 +126,9 @@ async def summarise_history(
     )
 
 
+# Only an id has this form: `DELETE /history/summary` is no item's deletion.
 @router.get(
-    "/history/{id}",
+    "/history/{id:uuid}",
     summary="Read one item",
     response_model=HistoryItem,
     responses=error_responses(401, 404),
@@ -140,7 +141,7 @@ async def get_history_item(
 
 
 @router.delete(
-    "/history/{id}",
+    "/history/{id:uuid}",
     status_code=status.HTTP_204_NO_CONTENT,
     summary="Delete one item",
     responses=error_responses(401, 403, 404),

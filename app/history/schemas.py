@@ -5,11 +5,18 @@ import uuid
 from datetime import UTC
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from app.history.models import Prediction, Stream, split_labels
 from app.history.repository import HistoryFilter, HistoryRow
-from app.schemas import Request, Schema, UtcTime
+from app.schemas import Request, Schema, UtcTime, refuse_number
 
 # PostgreSQL's text cannot hold NUL.
 _NO_NUL = r"^[^\x00]*$"
@@ -25,7 +32,7 @@ def _in_utc(moment: datetime.datetime) -> datetime.datetime:
         raise ValueError("the moment lies outside the years 1 to 9999 in UTC") from error
 
 
-Moment = Annotated[datetime.datetime, AfterValidator(_in_utc)]
+Moment = Annotated[datetime.datetime, BeforeValidator(refuse_number), AfterValidator(_in_utc)]
 Label = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_NO_NUL),

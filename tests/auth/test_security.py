@@ -83,8 +83,10 @@ class TestPasswords:
         context = QuickPasswords()
         hasher = PasswordHasher(context)
         assert await hasher.verify(PASSWORD, None) == (False, None)
+        # What no password can be: too long, and a lone surrogate, which JSON can carry.
         assert await hasher.verify("x" * 5000, hasher._dummy_hash) == (False, None)
-        assert [secret for secret, _ in context.verified] == [PASSWORD, "x" * 1024]
+        assert await hasher.verify("\ud800", hasher._dummy_hash) == (False, None)
+        assert [secret for secret, _ in context.verified] == [PASSWORD, "", ""]
         hasher.close()
 
     async def test_is_computed_off_the_loop_by_few_and_refused_beyond_the_queue(self) -> None:
