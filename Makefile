@@ -6,13 +6,14 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser lint format bench soak clean
+.PHONY: help run test test-browser lint audit format bench soak clean
 
 help:
 	@echo "make run           set up, migrate, serve on http://$(HOST):$(PORT)"
 	@echo "make test          set up, run all tests but the browser's"
 	@echo "make test-browser  set up, run the tests that drive a real Chromium"
 	@echo "make lint          check style, types, import rules and migrations; changes nothing"
+	@echo "make audit         look the requirements up among known vulnerabilities (needs internet)"
 	@echo "make format        let ruff write the style"
 	@echo "make bench         measure beside the baselines (needs wrk)"
 	@echo "make soak          minutes at twice the capacity, memory watched (needs wrk)"
@@ -45,9 +46,16 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml app alembic training
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	export DATABASE_URL="sqlite+aiosqlite:///$$folder/check.db" && \
 	$(BIN)/alembic upgrade head && $(BIN)/alembic check
+
+# Asks an advisory service on the internet, so it is no part of lint.
+audit: $(VENV)/.run
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(VENV)/audit/bin/pip-audit --requirement requirements.txt
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -332,7 +332,7 @@ def _check_ports(settings: Settings) -> list[Finding]:
     ports = [("port", settings.host, settings.port)]
     if settings.metrics_port is not None:
         # Where prometheus_client listens.
-        ports.append(("metrics port", "0.0.0.0", settings.metrics_port))  # nosec B104
+        ports.append(("metrics port", "0.0.0.0", settings.metrics_port))
     findings = []
     for part, host, port in ports:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
