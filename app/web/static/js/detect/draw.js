@@ -22,10 +22,10 @@ export function drawDetections(context, objects, { scaleX, scaleY, width, height
     const { fill, text } = colorOf(label);
     // A dark rim keeps a bright line visible on a bright picture.
     context.strokeStyle = "rgb(0 0 0 / 65%)";
-    context.lineWidth = 4 * unit;
+    context.lineWidth = 4.5 * unit;
     context.strokeRect(x, y, right - x, bottom - y);
     context.strokeStyle = fill;
-    context.lineWidth = 2 * unit;
+    context.lineWidth = 2.5 * unit;
     context.strokeRect(x, y, right - x, bottom - y);
 
     const words = `${label} ${Math.round(score * 100)}%`;
