@@ -131,7 +131,13 @@ async def site(
     async with (
         temporary_database("sqlite") as url,
         running_gunicorn(
-            url, detection_model, folder, workers=2, ENVIRONMENT="production", ACCESS_LOG="true"
+            url,
+            detection_model,
+            folder,
+            workers=2,
+            ENVIRONMENT="production",
+            ACCESS_LOG="true",
+            TRUSTED_PROXIES="127.0.0.1",
         ) as gunicorn,
     ):
         configuration = write_configuration(folder, gunicorn.port, http_port, https_port)
