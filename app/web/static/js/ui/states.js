@@ -80,9 +80,10 @@ export function loading(words = "Loading…") {
  * @param {{notice?: string|null}|null} model
  */
 export function modelNotice(model) {
-  return model?.notice
-    ? h("div.banner.banner-warn", { role: "note" }, icon("warn"), h("div.banner-body", {}, model.notice))
-    : null;
+  if (!model?.notice) return null;
+  // Commands in it stand between backticks.
+  const words = model.notice.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
+  return h("div.banner.banner-warn", { role: "note" }, icon("warn"), h("div.banner-body", {}, words));
 }
 
 /**
