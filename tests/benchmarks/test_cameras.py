@@ -55,8 +55,9 @@ async def test_answers_are_matched_with_their_frames(tmp_path: Path) -> None:
     assert sum(result.answers) > 0
     assert len(result.ages_ms) == len(result.inference_ms) == sum(result.answers)
     assert all(age >= 0 for age in result.ages_ms)
-    # Due every 50 ms; late ones are made up for and counted with their delay.
-    assert len(result.probe_ms) == 30
+    # Due every 50 ms; late ones are made up for and counted with their delay. The last may or may
+    # not be due within the time.
+    assert len(result.probe_ms) in (30, 31)
     assert result.errors == []
     assert result.samples
     for frame, objects in result.samples.items():
