@@ -34,6 +34,8 @@ def test_a_refusal_is_told_in_the_servers_words_with_the_request_id(
     sign_up(page, email, PASSWORD)
     page.get_by_role("link", name=f"Account of {email}").click()
     page.get_by_role("button", name="Sign out").click()
+    # Signing out ends on the start page; going elsewhere before would be overtaken by that.
+    expect(page.get_by_role("heading", name="See what your models see.")).to_be_visible()
     page.goto("/#/signup")
     expect(page.get_by_role("heading", name="Create an account", level=1)).to_be_visible()
     page.get_by_label("Email").fill(email)
