@@ -75,7 +75,7 @@ TAGS = [
 ]
 
 
-# FastAPI's native telemetry makes spans for nobody when no exporter is set up, at a fifth of the
+# FastAPI's native telemetry makes spans for nobody when no exporter is set up, at a sixth of the
 # cost of a cached prediction.
 NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
