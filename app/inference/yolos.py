@@ -32,8 +32,8 @@ _HUB_FACTS: Mapping[str, Mapping[str, Any]] = {
         "quality": {"metric": "AP", "value": 0.287, "dataset": "COCO 2017 val", "input_size": 512},
     }
 }
-# The authors evaluate the tiny model at 512, not at the 800 of the hub's preprocessor file: a
-# quarter of the work for 1.4 points less than the paper's best setting.
+# The authors evaluate the tiny model at 512, not at the 800 of the hub's preprocessor file, which
+# is four times the work.
 _TINY_HIDDEN_SIZE = 192
 _TINY_INPUT_SIZE = 512
 
