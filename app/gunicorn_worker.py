@@ -7,7 +7,7 @@ from uvicorn import Server
 from uvicorn_worker import UvicornWorker
 
 from app.config import get_settings
-from app.serve import uvicorn_options
+from app.serve import settle_garbage_collector, uvicorn_options
 
 _HEARTBEAT_S = 5.0
 
@@ -33,3 +33,4 @@ class LookoutWorker(UvicornWorker):  # type: ignore[misc]  # it carries no types
         while not server.started:
             self.notify()
             await asyncio.sleep(_HEARTBEAT_S)
+        settle_garbage_collector()

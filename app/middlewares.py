@@ -115,6 +115,7 @@ class SecurityHeadersMiddleware:
         if strict_transport:
             headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
         self.headers = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
+        self.names = frozenset(name for name, _ in self.headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -123,11 +124,11 @@ class SecurityHeadersMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *(pair for pair in self.headers if pair[0] not in present),
-                ]
+                present = [name.lower() for name, _ in message["headers"]]
+                added = self.headers
+                if not self.names.isdisjoint(present):
+                    added = [pair for pair in added if pair[0] not in present]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
@@ -187,7 +188,11 @@ class BodyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         limit = self.limits.get(scope["path"], self.default)
-        announced = Headers(scope=scope).get("content-length", "0")
+        announced = b"0"
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                announced = value
+                break
         if announced.isdigit() and int(announced) > limit:
             await _send_error(
                 scope,

@@ -1,5 +1,6 @@
 """One server process on this machine: `python -m app.serve`. Production uses gunicorn."""
 
+import gc
 import socket
 from typing import Any
 
@@ -8,7 +9,7 @@ from loguru import logger
 from pydantic import ValidationError
 
 from app.config import Settings, get_settings
-from app.http_protocol import BoundedHeadProtocol
+from app.http_protocol import LookoutHttpProtocol
 
 
 class Server(uvicorn.Server):
@@ -17,15 +18,29 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and not self.should_exit:
+            settle_garbage_collector()
             address = f"http://{self.config.host}:{self.config.port}"
             logger.info("the page is at {}/ and the API's at {}/docs", address, address)
+
+
+def settle_garbage_collector() -> None:
+    """Take what the start made out of the garbage collector's sight, and let it look less often.
+
+    The libraries leave a million objects that live as long as the process. Python's collector
+    would look at all of them again and again while requests wait: a full collection takes half a
+    second, and all of them took a third of the processor time of distinct predictions.
+    """
+    gc.collect()
+    gc.freeze()
+    # What requests leave in cycles is little: the default of 700 collects every few requests.
+    gc.set_threshold(10_000, 20, 20)
 
 
 def uvicorn_options(settings: Settings) -> dict[str, Any]:
     """What is the same in every way of serving."""
     return {
         "loop": "uvloop",
-        "http": BoundedHeadProtocol,
+        "http": LookoutHttpProtocol,
         # Loguru has the one configuration of all loggers, and we write the access log.
         "log_config": None,
         "access_log": False,

@@ -4,14 +4,13 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, File, Header, Query, Response, UploadFile, WebSocket
-from pydantic import TypeAdapter
 
 from app.auth.dependencies import admit_stream, authenticate_stream
 from app.calls import (
     CALL_HEADERS,
     InferenceRequest,
     InferenceRequestDep,
-    json_answer,
+    JSONAnswer,
     server_timing,
 )
 from app.config import Settings
@@ -37,7 +36,6 @@ from app.schemas import error_responses
 
 router = APIRouter(tags=["Object detection"])
 
-_DETECTION = TypeAdapter(DetectionResponse)
 
 _PICTURES = ("image/png", "image/jpeg")
 
@@ -79,7 +77,7 @@ async def detect(
     await request.keep(_records(request, response, image.filename, found.timing))
     picture = _accepted_picture(accept)
     if picture is None:
-        return json_answer(_DETECTION, response, found.timing)
+        return JSONAnswer(response, found.timing)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
     drawn = await asyncio.to_thread(draw, data, found.output, limits, picture)
     headers = {"Server-Timing": server_timing(found.timing)}

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from loguru import logger
 
+from app.exceptions import AppError
 from app.inference.base import (
     CallerGoneError,
     InferenceModel,
@@ -165,39 +166,64 @@ class ModelHandle(Generic[InputT, OutputT]):
 
 async def _bounded(work: Awaitable[Result], call: Call) -> Result:
     """Await `work`, but no longer than to the deadline and no longer than the caller stays."""
-    task = asyncio.current_task()
-    assert task is not None
-    loop = asyncio.get_running_loop()
-    watcher: asyncio.Task[None] | None = None
-    caller_gone = False
-
-    async def watch(gone: Callable[[], Awaitable[None]]) -> None:
-        nonlocal caller_gone
-        await gone()
-        caller_gone = True
-        task.cancel()
-
-    def start_watching(gone: Callable[[], Awaitable[None]]) -> None:
-        nonlocal watcher
-        watcher = loop.create_task(watch(gone))
-
-    timer = (
-        loop.call_later(_PRESENCE_CHECK_AFTER_S, start_watching, call.gone) if call.gone else None
-    )
+    guard = _Guard(call)
     try:
-        async with asyncio.timeout_at(call.deadline):
-            return await work
-    except TimeoutError as error:
-        raise InferenceTimeoutError from error
+        return await work
     except asyncio.CancelledError:
-        if caller_gone and task.uncancel() == 0:
-            raise CallerGoneError from None
+        guard.raise_reason()
         raise
     finally:
-        if timer is not None:
-            timer.cancel()
-        if watcher is not None:
-            watcher.cancel()
+        guard.stop()
+
+
+class _Guard:
+    """Cancels the task that makes it when its deadline has passed or its caller has left.
+
+    One timer is all that a call costs which is answered soon, as most are: `asyncio.timeout` and
+    a task that waits for the caller's leaving would cost more than some models.
+    """
+
+    __slots__ = ("_call", "_cancelled_before", "_loop", "_reason", "_task", "_timer", "_watcher")
+
+    def __init__(self, call: Call) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._call = call
+        self._task = task
+        self._cancelled_before = task.cancelling()
+        self._reason: AppError | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._loop = loop = asyncio.get_running_loop()
+        first_check = min(call.deadline, time.monotonic() + _PRESENCE_CHECK_AFTER_S)
+        self._timer = loop.call_at(first_check, self._on_timer)
+
+    def raise_reason(self) -> None:
+        """Raise why this guard cancelled the task; nothing when somebody else did."""
+        if self._reason is not None and self._task.uncancel() <= self._cancelled_before:
+            raise self._reason from None
+
+    def stop(self) -> None:
+        """Guard no longer."""
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _on_timer(self) -> None:
+        if time.monotonic() >= self._call.deadline:
+            self._cancel(InferenceTimeoutError())
+            return
+        self._timer = self._loop.call_at(self._call.deadline, self._on_timer)
+        if self._watcher is None and self._call.gone is not None:
+            self._watcher = self._loop.create_task(self._watch(self._call.gone))
+
+    async def _watch(self, gone: Callable[[], Awaitable[None]]) -> None:
+        await gone()
+        self._cancel(CallerGoneError())
+
+    def _cancel(self, reason: AppError) -> None:
+        if self._reason is None:
+            self._reason = reason
+            self._task.cancel()
 
 
 class InferenceEngine:

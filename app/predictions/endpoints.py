@@ -1,19 +1,19 @@
 """The REST door of the text models, and the list of all models."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response, status
-from pydantic import TypeAdapter
 from starlette.requests import HTTPConnection
 
 from app.auth.dependencies import AdminCaller, InferenceCaller
 from app.calls import (
     CALL_HEADERS,
+    DirectRoute,
     InferenceRequest,
     InferenceRequestDep,
+    JSONAnswer,
     describe_body,
-    json_answer,
     read_inference_request,
     read_json,
     resolve,
@@ -35,9 +35,8 @@ from app.predictions.schemas import (
 from app.schemas import error_responses
 
 router = APIRouter()
-
-_PREDICTION = TypeAdapter(PredictionResponse)
-_PREDICTIONS = TypeAdapter(list[PredictionResponse])
+direct_router = APIRouter(route_class=DirectRoute)
+"""Its routes belong into the application's own list."""
 
 
 # Async, as FastAPI runs other dependencies in a thread.
@@ -58,7 +57,7 @@ TextClassifier = Annotated[CachingClassifier, Depends(get_text_classifier)]
 Engine = Annotated[InferenceEngine, Depends(get_engine)]
 
 
-@router.post(
+@direct_router.post(
     "/prediction",
     tags=["Predictions"],
     summary="Classify a text",
@@ -75,7 +74,7 @@ async def predict(http_request: Request) -> Response:
     found, cached = await classifier.predict(body.text, request.call)
     response, record = _answer(request, classifier.handle.info, body.text, found, cached)
     await request.keep(record)
-    return json_answer(_PREDICTION, response, found.timing)
+    return JSONAnswer(response, found.timing)
 
 
 @router.post(
@@ -99,7 +98,7 @@ async def predict_batch(
     ]
     await request.keep([record for _, records in answers for record in records])
     slowest = max((one.timing for one, _ in found), key=lambda timing: timing.total_ms)
-    return json_answer(_PREDICTIONS, [response for response, _ in answers], slowest)
+    return JSONAnswer([response for response, _ in answers], slowest)
 
 
 @router.delete(
@@ -145,19 +144,19 @@ def _answer(
     text: str,
     found: Answer[Classification],
     cached: bool,
-) -> tuple[PredictionResponse, list[PredictionRecord]]:
+) -> tuple[dict[str, Any], list[PredictionRecord]]:
     """What the caller is told, and what is kept of it: one record, or none."""
     prediction_id = new_id()
     output = found.output
-    # The parts were checked when they were made.
-    response = PredictionResponse.model_construct(
-        category=output.category,
-        probabilities=dict(output.probabilities),
-        model=info.name,
-        version=info.version,
-        id=prediction_id,
-        cached=cached,
-    )
+    # A `PredictionResponse`, whose parts were checked when they were made.
+    response = {
+        "category": output.category,
+        "probabilities": output.probabilities,
+        "model": info.name,
+        "version": info.version,
+        "id": prediction_id,
+        "cached": cached,
+    }
     user_id = request.caller.user_id
     if request.recorder is None or user_id is None:
         return response, []
