@@ -7,7 +7,7 @@ from uvicorn import Server
 from uvicorn_worker import UvicornWorker
 
 from app.config import get_settings
-from app.serve import settle_garbage_collector, uvicorn_options
+from app.serve import rest_garbage_collector, settle_garbage_collector, uvicorn_options
 
 _HEARTBEAT_S = 5.0
 
@@ -18,6 +18,7 @@ class LookoutWorker(UvicornWorker):  # type: ignore[misc]  # it carries no types
     CONFIG_KWARGS = uvicorn_options(get_settings())
 
     async def _serve(self) -> None:
+        rest_garbage_collector()
         self.config.app = self.wsgi
         server = Server(config=self.config)
         self._install_sigquit_handler()

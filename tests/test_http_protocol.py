@@ -1,0 +1,217 @@
+"""What the server writes on a connection, write by write, and how it bounds what it reads."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from app.http_protocol import MAX_HEAD_BYTES, LookoutHttpProtocol
+from tests.support.waiting import until
+
+GET = b"GET /%b HTTP/1.1\r\nHost: lookout\r\n\r\n"
+
+
+class RecordingTransport(asyncio.Transport):
+    """Keeps each write as it came; closing ends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.closed = False
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.closed, "written after the end"
+        self.writes.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class Connection:
+    """A client's end of a connection to the protocol."""
+
+    def __init__(self) -> None:
+        self.transport = RecordingTransport()
+        config = uvicorn.Config(answer, log_config=None, access_log=False, ws="auto")
+        config.load()
+        self.protocol = LookoutHttpProtocol(config, ServerState(), {})
+        self.protocol.connection_made(self.transport)
+
+    def end(self) -> None:
+        """Leave, as a client that closes the connection."""
+        self.transport.closed = True
+        protocol = self.transport.protocol or self.protocol
+        assert isinstance(protocol, asyncio.Protocol)
+        protocol.connection_lost(None)
+
+    async def get(self, path: str, writes: int = 1) -> list[bytes]:
+        """What is written in answer to a GET, once there are `writes` of it."""
+        return await self.send(GET % path.encode(), writes)
+
+    async def send(self, data: bytes, writes: int = 1) -> list[bytes]:
+        before = len(self.transport.writes)
+        self.protocol.data_received(data)
+        await until(lambda: len(self.transport.writes) >= before + writes)
+        return self.transport.writes[before:]
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application with an answer of each kind."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        return
+    request = Request(scope, receive)
+    responses: dict[str, Callable[[], Response]] = {
+        "/text": lambda: PlainTextResponse("found"),
+        "/nothing": lambda: Response(status_code=204),
+        "/stream": lambda: StreamingResponse(parts()),
+        "/head-like": lambda: PlainTextResponse("HTTP/1.1 200 OK\r\n\r\n"),
+    }
+    if scope["path"] == "/broken":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("broken on purpose")
+    if scope["path"] == "/echo":
+        await PlainTextResponse(await request.body())(scope, receive, send)
+        return
+    await responses[scope["path"]]()(scope, receive, send)
+
+
+async def parts() -> AsyncIterator[bytes]:
+    yield b"first"
+    await asyncio.sleep(0)
+    yield b"second"
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[Connection]:
+    connection = Connection()
+    yield connection
+    if not connection.transport.closed:
+        connection.end()
+
+
+async def test_an_answer_leaves_in_one_write(connection: Connection) -> None:
+    (written,) = await connection.get("text")
+    head, _, body = written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body == b"found"
+
+
+async def test_a_connection_answers_again_and_again(connection: Connection) -> None:
+    for _ in range(3):
+        (written,) = await connection.get("text")
+        assert written.endswith(b"\r\n\r\nfound")
+
+
+async def test_pipelined_requests_are_answered_in_order(connection: Connection) -> None:
+    first, second = await connection.send(GET % b"text" + GET % b"head-like", writes=2)
+    assert first.endswith(b"\r\n\r\nfound")
+    assert second.endswith(b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "request_head", [b"HEAD /text HTTP/1.1\r\nHost: lookout\r\n\r\n", GET % b"nothing"]
+)
+async def test_an_answer_without_a_body_does_not_wait_for_one(
+    connection: Connection, request_head: bytes
+) -> None:
+    (written,) = await connection.send(request_head)
+    assert written.startswith(b"HTTP/1.1 20")
+    assert written.endswith(b"\r\n\r\n")
+
+
+async def test_a_streamed_answer_begins_with_its_first_part(connection: Connection) -> None:
+    first, second, *_ = await connection.get("stream", writes=3)
+    assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert first.endswith(b"\r\n\r\n5\r\nfirst\r\n")
+    assert second == b"6\r\nsecond\r\n"
+
+
+async def test_a_body_that_looks_like_a_head_is_sent(connection: Connection) -> None:
+    (written,) = await connection.get("head-like")
+    assert written.endswith(b"\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
+
+
+async def test_a_client_that_waits_to_be_told_to_go_on_is_told(connection: Connection) -> None:
+    head = b"POST /echo HTTP/1.1\r\nHost: lookout\r\nContent-Length: 4\r\nExpect: 100-continue\r\n"
+    assert await connection.send(head + b"\r\n") == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+    (written,) = await connection.send(b"body")
+    assert written.endswith(b"\r\n\r\nbody")
+
+
+async def test_a_head_whose_body_fails_is_sent_before_the_end(connection: Connection) -> None:
+    (written,) = await connection.get("broken")
+    assert written.startswith(b"HTTP/1.1 200 OK\r\n")
+    await until(lambda: connection.transport.closed)
+
+
+async def test_nothing_is_written_to_a_client_that_has_gone(connection: Connection) -> None:
+    connection.protocol.data_received(GET % b"broken")
+    connection.end()
+    # The application's task runs on, and its head must not reach the closed transport.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert connection.transport.writes == []
+
+
+async def test_a_websocket_is_opened_without_a_body(connection: Connection) -> None:
+    (written,) = await connection.send(
+        b"GET /ws HTTP/1.1\r\nHost: lookout\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    assert written.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+
+
+async def test_a_head_that_grows_without_end_is_refused(connection: Connection) -> None:
+    connection.protocol.data_received(b"GET /text HTTP/1.1\r\nX-Long: ")
+    (written,) = await connection.send(b"x" * (MAX_HEAD_BYTES + 1))
+    assert written.startswith(b"HTTP/1.1 431 ")
+    assert connection.transport.closed
+
+
+class TestHeadTimer:
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(LookoutHttpProtocol, "head_timeout_s", 0.05)
+
+    async def test_a_head_that_does_not_end_in_time_is_refused(
+        self, connection: Connection
+    ) -> None:
+        (written,) = await connection.send(b"GET /text HTTP/1.1\r\nHost: look")
+        assert written.startswith(b"HTTP/1.1 408 ")
+        assert connection.transport.closed
+
+    async def test_who_says_nothing_is_sent_away(self, connection: Connection) -> None:
+        await until(lambda: connection.transport.closed)
+        assert connection.transport.writes == []
+
+    async def test_the_second_head_of_a_connection_has_its_own_time(
+        self, connection: Connection
+    ) -> None:
+        (written,) = await connection.get("text")
+        assert written.startswith(b"HTTP/1.1 200 ")
+        # Idle between requests is uvicorn's keep-alive to judge: no head is awaited.
+        await asyncio.sleep(0.15)
+        assert not connection.transport.closed
+        (written,) = await connection.send(b"GET /text HTTP/1.1\r\n")
+        assert written.startswith(b"HTTP/1.1 408 ")
+        assert connection.transport.closed
