@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks [--quick] [SCENARIO …]`, and `python -m benchmarks soak`."""
+"""The command: `python -m benchmarks [--quick] [SCENARIO …]`, `… soak`, and `--flame SCENARIO`."""
 
 import argparse
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import process_scenarios, scaling, text_scenarios, webcam_scenarios
 from benchmarks.bench import FULL, QUICK, Bench
 from benchmarks.errors import BenchmarkError
+from benchmarks.flame import LOADS, draw_flames
 from benchmarks.plots import draw_scaling
 from benchmarks.report import Row, table, write_json, write_markdown
 from benchmarks.soak import soak
@@ -49,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
             effort = (QUICK if options.quick else FULL).stretched(options.stretch)
             bench = Bench(Path(folder), effort)
             try:
+                if options.flame:
+                    draw_flames(bench, wanted, HERE / "results")
+                    return 0
                 rows = _measure(bench, wanted, options)
             finally:
                 bench.close()
@@ -95,6 +99,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="short rounds, to try it")
     parser.add_argument(
+        "--flame", action="store_true", help=f"draw flame graphs instead: {', '.join(LOADS)}"
+    )
+    parser.add_argument(
         "--minutes", type=float, default=3.0, help="length of the soak (default: %(default)s)"
     )
     parser.add_argument(
@@ -109,6 +116,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(names.values())}")
     options.scenarios = [names[name.lower()] for name in options.scenarios] or list(SCENARIOS)
+    if options.flame and not set(options.scenarios) <= set(LOADS):
+        parser.error(f"--flame draws {', '.join(LOADS)}; name those that you want")
     if options.minutes <= 0 or options.stretch <= 0:
         parser.error("--minutes and --stretch must be positive")
     return options
