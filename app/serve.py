@@ -39,8 +39,8 @@ def settle_garbage_collector() -> None:
     in which nobody is answered, and all of them took a third of the time of distinct predictions.
     """
     gc.freeze()
-    # What requests leave in cycles is little: the default of 700 collects every few requests.
-    gc.set_threshold(10_000, 20, 20)
+    # What requests leave in cycles is little: the default of 700 collects every other request.
+    gc.set_threshold(2_000, 20, 20)
     gc.enable()
 
 
