@@ -22,6 +22,7 @@ class DevicePlan:
     """Of activations: residuals, normalisation, attention."""
     product_dtype: "torch.dtype"
     """Of weights, and so of the matrix products with them."""
+    attention_dtype: "torch.dtype"
 
 
 def plan_device(wanted: str, precision: Precision = "auto") -> DevicePlan:
@@ -39,13 +40,13 @@ def plan_device(wanted: str, precision: Precision = "auto") -> DevicePlan:
     if precision != "auto":
         dtype: torch.dtype = getattr(torch, precision)
         # CPUs have no kernels in half precision for all of the network; the products suffice.
-        return DevicePlan(device, torch.float32 if device == "cpu" else dtype, dtype)
+        return DevicePlan(device, torch.float32 if device == "cpu" else dtype, dtype, dtype)
     if device.startswith("cuda"):
         half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return DevicePlan(device, half, half)
+        return DevicePlan(device, half, half, half)
     if device == "cpu" and _cpu_computes_in_bfloat16():
-        return DevicePlan(device, torch.float32, torch.bfloat16)
-    return DevicePlan(device, torch.float32, torch.float32)
+        return DevicePlan(device, torch.float32, torch.bfloat16, torch.bfloat16)
+    return DevicePlan(device, torch.float32, torch.float32, torch.float32)
 
 
 def _find_device(wanted: str) -> str:

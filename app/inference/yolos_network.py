@@ -36,9 +36,8 @@ class Linear:
     bias: Tensor | None
 
     def __call__(self, values: Tensor) -> Tensor:
-        # The product may be in a lower precision than what is around it.
-        product = functional.linear(values.to(self.weight.dtype), self.weight, self.bias)
-        return product.to(values.dtype)
+        """The product, in the precision of the weight, whatever that of `values` is."""
+        return functional.linear(values.to(self.weight.dtype), self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ class Layer:
     narrow: Linear
     heads: int
     activation: Any
+    attention_dtype: torch.dtype
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """(N, tokens, hidden) to the same."""
@@ -82,14 +82,16 @@ class Layer:
         """The block's output for the last `queries` tokens alone: (N, queries, hidden)."""
         count, length, hidden = tokens.shape
         size = hidden // self.heads
-        normed = self.norm_before(tokens)
+        normed = self.norm_before(tokens).to(self.key_value.weight.dtype)
         parts = self.key_value(normed).view(count, length, 2, self.heads, size)
         key, value = parts.permute(2, 0, 3, 1, 4)
         query = self.query(normed[:, -queries:]).view(count, queries, self.heads, size)
         return self._finish(tokens[:, -queries:], query.transpose(1, 2), key, value)
 
     def _finish(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (part.to(self.attention_dtype) for part in (query, key, value))
         attended = functional.scaled_dot_product_attention(query, key, value)
+        # Sums and normalisation stay in the precision of `tokens`.
         tokens = tokens + self.attention_output(attended.transpose(1, 2).flatten(2))
         return tokens + self.narrow(self.activation(self.widen(self.norm_after(tokens))))
 
@@ -145,7 +147,7 @@ class YolosNetwork:
         patches = pixels.to(self.device, non_blocking=True).view(
             count, rows, self._patch, columns, self._patch * 3
         )
-        patches = patches.transpose(2, 3).reshape(count, rows * columns, -1).to(self.plan.dtype)
+        patches = patches.transpose(2, 3).reshape(count, rows * columns, -1)
         positions, middle = self._find_positions(height, width)
         tokens = torch.cat(
             (
@@ -201,6 +203,7 @@ class YolosNetwork:
             narrow=self._linear(layer.output.dense),
             heads=config.num_attention_heads,
             activation=layer.intermediate.intermediate_act_fn,
+            attention_dtype=self.plan.attention_dtype,
         )
 
     def _stack(self, parts: Sequence[Any]) -> Linear:
