@@ -185,11 +185,20 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="`auto`, `cpu`, `cuda:N` or `mps`.",
     )
-    detection_precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    detection_backend: Literal["auto", "torch", "openvino", "onnxruntime"] = Field(
+        "auto",
+        description=(
+            "What computes the detector. `auto`: the fastest that is installed and whose answers "
+            "agree with PyTorch's in float32. The last two need `pip install -r "
+            "requirements-openvino.txt` or `requirements-onnxruntime.txt`, and a CPU."
+        ),
+    )
+    detection_precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
         description=(
             "Precision of the detector's matrix products. `auto`: bfloat16 where the processor has "
-            "instructions for it, on a GPU bfloat16 or float16, else float32."
+            "instructions for it, on a GPU bfloat16 or float16, else float32. `int8`, by OpenVINO "
+            "or ONNX Runtime, costs some accuracy."
         ),
     )
     cpu_threads: int | None = Field(

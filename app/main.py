@@ -148,6 +148,7 @@ async def _start_engine(app: FastAPI, settings: Settings) -> InferenceEngine:
             checkpoint,
             limits=limits,
             device=settings.device,
+            backend=settings.detection_backend,
             precision=settings.detection_precision,
             threads=settings.cpu_threads or default_threads(settings.web_concurrency),
             input_size=settings.detection_input_size,

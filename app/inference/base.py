@@ -83,6 +83,8 @@ class ModelInfo:
     libraries: Mapping[str, str] = field(default_factory=dict)
     input_schema: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    backend: str = ""
+    """What computes it where there is a choice: library, version and precision."""
     notice: str | None = None
     """What a person must know before trusting the answers, said loudly."""
 

@@ -19,7 +19,7 @@ class DevicePlan:
 
     device: str
     dtype: "torch.dtype"
-    """Of activations: residuals, normalisation, attention."""
+    """Of activations: residuals and normalisation."""
     product_dtype: "torch.dtype"
     """Of weights, and so of the matrix products with them."""
     attention_dtype: "torch.dtype"
@@ -31,22 +31,40 @@ def plan_device(wanted: str, precision: Precision = "auto") -> DevicePlan:
     `wanted`: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`; `auto` takes CUDA, then Apple's GPU, then
     the CPU. `precision` `auto`: on CUDA bfloat16 where the card computes in it, else float16; on
     a CPU with bfloat16 instructions these for the products with weights, which they do twice as
-    fast, and float32 for all between; elsewhere float32. Raises `ModelLoadError` when a named
-    device is not there: falling back in silence would be ten times slower, unexplained.
+    fast, and float32 for all between, but for attention where it gains too; elsewhere float32.
+    Raises `ModelLoadError` when a named device is not there: falling back in silence would be ten
+    times slower, unexplained.
     """
     import torch
 
     device = _find_device(wanted)
-    if precision != "auto":
-        dtype: torch.dtype = getattr(torch, precision)
+    if precision == "auto":
+        precision = _best_precision(device)
+    dtype: torch.dtype = getattr(torch, precision)
+    if device == "cpu":
         # CPUs have no kernels in half precision for all of the network; the products suffice.
-        return DevicePlan(device, torch.float32 if device == "cpu" else dtype, dtype, dtype)
+        return DevicePlan(device, torch.float32, dtype, _cpu_attention_dtype(dtype))
+    return DevicePlan(device, dtype, dtype, dtype)
+
+
+def _best_precision(device: str) -> Literal["float32", "bfloat16", "float16"]:
+    import torch
+
     if device.startswith("cuda"):
-        half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return DevicePlan(device, half, half, half)
-    if device == "cpu" and _cpu_computes_in_bfloat16():
-        return DevicePlan(device, torch.float32, torch.bfloat16, torch.bfloat16)
-    return DevicePlan(device, torch.float32, torch.float32, torch.float32)
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if device == "cpu" and _cpu_computes_in_bfloat16() else "float32"
+
+
+def _cpu_attention_dtype(product_dtype: "torch.dtype") -> "torch.dtype":
+    """bfloat16 where the processor multiplies tiles in it (AMX), a third of float32's time.
+
+    With AVX512_BF16 alone PyTorch's attention takes as long in bfloat16, or longer.
+    """
+    import torch
+
+    if product_dtype is torch.bfloat16 and _cpu_has("_is_amx_tile_supported"):
+        return torch.bfloat16
+    return torch.float32
 
 
 def _find_device(wanted: str) -> str:
@@ -71,10 +89,14 @@ def _cpu_computes_in_bfloat16() -> bool:
 
     oneDNN also offers them on older processors, by conversion, slower than float32.
     """
+    return _cpu_has("_is_avx512_bf16_supported") or _cpu_has("_is_amx_tile_supported")
+
+
+def _cpu_has(probe: str) -> bool:
+    """What a probe of `torch.cpu` says; False where this version of PyTorch has none."""
     import torch
 
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+    return bool(getattr(torch.cpu, probe, lambda: False)())
 
 
 def default_threads(processes: int) -> int:

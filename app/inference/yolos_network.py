@@ -9,7 +9,6 @@ In float32 no answer changes but by rounding; the tests compare it with
 `YolosForObjectDetection`.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from app.inference.device import DevicePlan
-
-# A `YolosForObjectDetection`; the types that transformers ships do not describe its parts.
-Checkpoint = Any
-
-# There are as many input shapes as aspect ratios: 1 MB each for yolos-tiny at 512, and 25 MB for
-# the larger YOLOS, which have position embeddings between their layers too.
-MAX_REMEMBERED_BYTES = 48 * 2**20
+from app.inference.yolos_checkpoint import Checkpoint
+from app.inference.yolos_positions import PositionEmbeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,29 +106,25 @@ class YolosNetwork:
         self.plan = plan
         self.device = torch.device(plan.device)
         self.queries: int = config.num_detection_tokens
-        self._patch: int = config.patch_size
+        self.activation: Any = config.hidden_act
+        self.patch: int = config.patch_size
         checkpoint.eval().requires_grad_(False)
         embeddings = checkpoint.vit.embeddings
-        self._position_embeddings = embeddings.position_embeddings
-        self._interpolation = embeddings.interpolation
-        self._middle_interpolation = checkpoint.vit.encoder.interpolation
-        self._projection = self._place(
+        self.positions = PositionEmbeddings(checkpoint, device=self.device, dtype=plan.dtype)
+        self.projection = self._place(
             *_fold(embeddings.patch_embeddings.projection, torch.tensor(scale), torch.tensor(shift))
         )
-        self._detection_tokens = self._to(embeddings.detection_tokens)
-        self._class_token = self._to(embeddings.cls_token)
-        self._layers = [self._layer(layer, config) for layer in checkpoint.vit.encoder.layer]
-        self._norm = self._normalisation(checkpoint.vit.layernorm)
+        self.detection_tokens = self._to(embeddings.detection_tokens)
+        self.class_token = self._to(embeddings.cls_token)
+        self.layers = [self._layer(layer, config) for layer in checkpoint.vit.encoder.layer]
+        self.norm = self._normalisation(checkpoint.vit.layernorm)
         # The heads see a hundred tokens: exactness costs nothing there.
-        self._classifier = [
+        self.classifier = [
             self._linear(part, plan.dtype) for part in checkpoint.class_labels_classifier.layers
         ]
-        self._box_predictor = [
+        self.box_predictor = [
             self._linear(part, plan.dtype) for part in checkpoint.bbox_predictor.layers
         ]
-        self._positions: OrderedDict[tuple[int, int], tuple[Tensor, Tensor | None]] = OrderedDict()
-        self.remembered_bytes = 0
-        """What the position embeddings of the input shapes that were used last take."""
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """8-bit RGB (N, height, width, 3), edges multiples of the patch, to logits and boxes.
@@ -143,51 +133,29 @@ class YolosNetwork:
         centre x, centre y, width and height relative to the image. Both are float32.
         """
         count, height, width, _ = pixels.shape
-        rows, columns = height // self._patch, width // self._patch
+        rows, columns = height // self.patch, width // self.patch
         patches = pixels.to(self.device, non_blocking=True).view(
-            count, rows, self._patch, columns, self._patch * 3
+            count, rows, self.patch, columns, self.patch * 3
         )
         patches = patches.transpose(2, 3).reshape(count, rows * columns, -1)
-        positions, middle = self._find_positions(height, width)
+        positions, middle = self.positions.find(height, width)
         tokens = torch.cat(
             (
-                self._class_token.expand(count, -1, -1),
-                self._projection(patches),
-                self._detection_tokens.expand(count, -1, -1),
+                self.class_token.expand(count, -1, -1),
+                self.projection(patches),
+                self.detection_tokens.expand(count, -1, -1),
             ),
             dim=1,
         )
         tokens += positions
-        for index, layer in enumerate(self._layers[:-1]):
+        for index, layer in enumerate(self.layers[:-1]):
             tokens = layer(tokens)
             if middle is not None:
                 tokens = tokens + middle[index]
-        found = self._norm(self._layers[-1].last(tokens, self.queries))
-        logits = _perceive(self._classifier, found)
-        boxes = _perceive(self._box_predictor, found).float().sigmoid()
+        found = self.norm(self.layers[-1].last(tokens, self.queries))
+        logits = _perceive(self.classifier, found)
+        boxes = _perceive(self.box_predictor, found).float().sigmoid()
         return logits.float(), boxes
-
-    def _find_positions(self, height: int, width: int) -> tuple[Tensor, Tensor | None]:
-        size = (height, width)
-        found = self._positions.get(size)
-        if found is not None:
-            self._positions.move_to_end(size)
-            return found
-        found = self._positions[size] = self._interpolate(height, width)
-        self.remembered_bytes += _count_bytes(found)
-        while self.remembered_bytes > MAX_REMEMBERED_BYTES and len(self._positions) > 1:
-            _, forgotten = self._positions.popitem(last=False)
-            self.remembered_bytes -= _count_bytes(forgotten)
-        return found
-
-    def _interpolate(self, height: int, width: int) -> tuple[Tensor, Tensor | None]:
-        """Position embeddings of an input shape: at the entrance, and between layers if any."""
-        size = (height, width)
-        with torch.inference_mode():
-            initial = self._to(self._interpolation(self._position_embeddings, size))
-            if self._middle_interpolation is None:
-                return initial, None
-            return initial, self._to(self._middle_interpolation(size))
 
     def _layer(self, layer: Any, config: Any) -> Layer:
         attention = layer.attention.attention
@@ -237,10 +205,6 @@ def _fold(projection: Any, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor
     bias = projection.bias.detach() + (weight * shift.view(1, 3, 1, 1)).sum(dim=(1, 2, 3))
     scaled = weight * scale.view(1, 3, 1, 1)
     return scaled.permute(0, 2, 3, 1).reshape(len(weight), -1), bias
-
-
-def _count_bytes(tensors: tuple[Tensor, Tensor | None]) -> int:
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def _perceive(layers: Sequence[Linear], values: Tensor) -> Tensor:

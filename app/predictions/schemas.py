@@ -51,6 +51,11 @@ class ModelResponse(Schema):
     quality: dict[str, Any] = Field(description="Measured on data the model has not seen.")
     libraries: dict[str, str] = Field(description="Versions it was made with.")
     device: str = Field(examples=["cpu"])
+    backend: str = Field(
+        "",
+        description="What computes it, where there is a choice.",
+        examples=["openvino 2026.4.1, bfloat16"],
+    )
     state: ModelState
     description: str
     license: str
