@@ -9,6 +9,10 @@ from app.inference.base import ModelLoadError
 if TYPE_CHECKING:
     import torch
 
+# Read by the OpenMP of PyTorch when that is first imported, which happens inside the functions
+# here. Otherwise each thread of a product that is done before the others keeps its core busy, and
+# with it what the others, decoding and the event loop are waiting for (decision 41).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 

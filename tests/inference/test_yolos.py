@@ -19,6 +19,7 @@ from transformers.models.yolos.image_processing_pil_yolos import (
 )
 
 from app.inference.base import ModelLoadError
+from app.inference.detector_backends.torch_backend import TorchBackend
 from app.inference.hub import CheckpointSource
 from app.inference.images import CorruptImageError, ImageLimits
 from app.inference.registry import ModelRegistry
@@ -28,8 +29,8 @@ from app.inference.yolos import (
     ImageInput,
     ObjectDetector,
     PreparedImage,
-    Preprocessing,
 )
+from app.inference.yolos_preprocessing import Preprocessing
 from tests.support.checkpoints import (
     LABELS,
     SMALL_PREPROCESSOR,
@@ -46,7 +47,7 @@ SIZES = [(640, 480), (96, 96), (300, 1000), (1000, 130), (97, 95)]
 
 def make_detector(folder: Path, **options: Any) -> ObjectDetector:
     source = CheckpointSource(folder.name, folder)
-    options = {"device": "cpu", "precision": "float32"} | options
+    options = {"device": "cpu", "backend": "torch", "precision": "float32"} | options
     return ObjectDetector(source, limits=LIMITS, **options)
 
 
@@ -176,12 +177,14 @@ class TestBesideTransformers:
         detector = make_detector(folder)
         detector.load()
         detector.warm_up()
-        limit = 3 * detector._network.remembered_bytes
-        monkeypatch.setattr("app.inference.yolos_network.MAX_REMEMBERED_BYTES", limit)
+        assert isinstance(detector._backend, TorchBackend)
+        positions = detector._backend.network.positions
+        limit = 3 * positions.remembered_bytes
+        monkeypatch.setattr("app.inference.yolos_positions.MAX_REMEMBERED_BYTES", limit)
         first = detector.predict([prepare(detector, (640, 480))])
         for width in range(100, 1000, 50):
             detector.predict([prepare(detector, (width, 500))])
-            assert 0 < detector._network.remembered_bytes <= limit
+            assert 0 < positions.remembered_bytes <= limit
         assert detector.predict([prepare(detector, (640, 480))]) == first
 
     def test_half_precision_is_near(self, folder: Path) -> None:

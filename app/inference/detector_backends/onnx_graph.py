@@ -71,7 +71,7 @@ class GraphWriter:
     def constant(self, array: npt.NDArray[Any]) -> str:
         """Append a constant; return its name."""
         name = f"constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self._constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def integers(self, *values: int) -> str:

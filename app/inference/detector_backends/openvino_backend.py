@@ -16,6 +16,8 @@ from app.inference.device import DevicePlan
 from app.inference.yolos_network import YolosNetwork
 
 _HINTS = {torch.float32: ("f32", "FP32"), torch.bfloat16: ("bf16", "BF16")}
+# Kernels that are remembered, some for each input shape; ten times as many are no faster.
+_REMEMBERED_KERNELS = 100
 # Columns of a weight that share the scale of what they are multiplied with.
 _QUANTISED_GROUP = 64
 
@@ -43,6 +45,7 @@ class OpenVinoBackend:
             "INFERENCE_PRECISION_HINT": hint,
             # Each process would pin itself to the same cores.
             "ENABLE_CPU_PINNING": False,
+            "CPU_RUNTIME_CACHE_CAPACITY": _REMEMBERED_KERNELS,
         }
         if quantise:
             settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _QUANTISED_GROUP
