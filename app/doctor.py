@@ -25,6 +25,7 @@ from app.config import Settings, is_guessable
 from app.database import Database
 from app.inference import hub
 from app.inference.base import ModelLoadError
+from app.inference.detector_backends.base import check_installed
 from app.inference.device import plan_device
 from app.inference.registry import ModelRegistry
 
@@ -75,6 +76,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     for finding in await asyncio.to_thread(_check_models, settings):
         yield finding
     yield await asyncio.to_thread(_check_device, settings)
+    yield _check_backend(settings)
     yield _check_threads(settings)
     yield _check_memory(settings)
     yield _check_disk(settings)
@@ -260,6 +262,14 @@ def _check_device(settings: Settings) -> Finding:
     except ModelLoadError as error:
         return Finding(Level.ERROR, "device", str(error))
     return Finding(Level.OK, "device", f"{plan.device}, {plan.dtype}".replace("torch.", ""))
+
+
+def _check_backend(settings: Settings) -> Finding:
+    try:
+        check_installed(settings.detection_backend)
+    except ModelLoadError as error:
+        return Finding(Level.ERROR, "detection backend", str(error))
+    return Finding(Level.OK, "detection backend", settings.detection_backend)
 
 
 def _check_threads(settings: Settings) -> Finding:

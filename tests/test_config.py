@@ -103,6 +103,14 @@ def test_a_proxy_that_is_no_network_is_refused(proxies: str) -> None:
         make(trusted_proxies=proxies)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"detection_backend": "tensorrt"}, {"detection_precision": "int4"}]
+)
+def test_a_backend_or_precision_that_there_is_not_is_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="Input should be 'auto'"):
+        make(**settings)
+
+
 def test_no_proxy_is_trusted_unasked() -> None:
     assert uvicorn_options(make())["proxy_headers"] is False
     options = uvicorn_options(make(trusted_proxies="10.0.0.0/8"))

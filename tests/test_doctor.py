@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,16 @@ class TestMachine:
     async def test_a_device_that_is_not_there(self, checkpoint: Path) -> None:
         found = await find(checkpoint, device="cuda:99")
         assert found["device"].level is Level.ERROR
+
+    async def test_a_backend_that_is_not_installed(
+        self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "openvino", None)
+        found = await find(checkpoint, detection_backend="openvino")
+        assert found["detection backend"].level is Level.ERROR
+        assert "requirements-openvino.txt" in found["detection backend"].message
+        found = await find(checkpoint, detection_backend="onnxruntime")
+        assert found["detection backend"].level is Level.OK
 
     async def test_more_threads_than_cores(self, checkpoint: Path) -> None:
         cores = os.cpu_count() or 1

@@ -1,12 +1,14 @@
 """Measure the digit detector on unseen scenes of unseen digits, through the service's own detector.
 
     python -m training.evaluate_detector [--model models/yolos-digits] [--seed 20261] [--record]
+    python -m training.evaluate_detector --precision int8 [--backend openvino] --compare
 
 Scenes are composed at the size of a small camera picture (short edge 240) from the 800 held-out
 digits and from parts of photographs that training does not use, encoded as PNG, and read, resized
 and predicted as an upload is. The default photographs ship with scikit-learn, so the same seed
 gives the same scenes everywhere. ``--record`` writes the figures and the digests of the model's
-files to the manifest beside its folder.
+files to the manifest beside its folder. ``--compare`` measures PyTorch in float32 on the same
+scenes too, and prints what the backend and the precision that were asked for change.
 """
 
 import argparse
@@ -14,11 +16,15 @@ import json
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image
 
+from app.inference.base import ModelInfo
+from app.inference.detector_backends.base import BackendChoice
+from app.inference.detector_backends.canary import TOLERANCES
+from app.inference.device import WantedPrecision
 from app.inference.hub import CHECKPOINT_FILES, CheckpointSource
 from app.inference.images import ImageLimits
 from app.inference.yolos import Detections, DetectionSettings, ImageInput, ObjectDetector
@@ -46,13 +52,19 @@ def held_out_scenes(count: int, seed: int) -> Iterator[tuple[Image.Image, Truth]
         yield Image.fromarray(scene.images[0]), Truth(scene.boxes[0], scene.labels[0])
 
 
-def load_detector(folder: Path, threads: int) -> ObjectDetector:
+def load_detector(
+    folder: Path, threads: int, backend: BackendChoice = "auto", precision: WantedPrecision = "auto"
+) -> tuple[ObjectDetector, ModelInfo]:
     """Load the checkpoint in ``folder`` as the service does."""
     detector = ObjectDetector(
-        CheckpointSource(folder.name, folder), limits=_LIMITS, device="cpu", threads=threads
+        CheckpointSource(folder.name, folder),
+        limits=_LIMITS,
+        device="cpu",
+        backend=backend,
+        precision=precision,
+        threads=threads,
     )
-    detector.load()
-    return detector
+    return detector, detector.load()
 
 
 def detect(detector: ObjectDetector, picture: Image.Image) -> Found:
@@ -68,9 +80,16 @@ def detect(detector: ObjectDetector, picture: Image.Image) -> Found:
     )
 
 
-def evaluate(folder: Path, scenes: int, seed: int, threads: int) -> dict[str, Any]:
+def evaluate(
+    folder: Path,
+    scenes: int,
+    seed: int,
+    threads: int,
+    backend: BackendChoice = "auto",
+    precision: WantedPrecision = "auto",
+) -> dict[str, Any]:
     """Return mAP at IoU 0.5, every class's average precision, and precision and recall."""
-    detector = load_detector(folder, threads)
+    detector, info = load_detector(folder, threads, backend, precision)
     found: list[Found] = []
     truth: list[Truth] = []
     for picture, wanted in held_out_scenes(scenes, seed):
@@ -78,6 +97,7 @@ def evaluate(folder: Path, scenes: int, seed: int, threads: int) -> dict[str, An
         truth.append(wanted)
     mean, each = mean_average_precision(found, truth, DIGIT_CLASSES)
     result: dict[str, Any] = {
+        "backend": info.backend,
         "scenes": scenes,
         "seed": seed,
         "digits": sum(len(t.labels) for t in truth),
@@ -85,10 +105,19 @@ def evaluate(folder: Path, scenes: int, seed: int, threads: int) -> dict[str, An
         "ap50_per_digit": [round(value, 4) for value in each],
     }
     for threshold in (0.5, 0.7):
-        precision, recall = precision_recall(found, truth, threshold, DIGIT_CLASSES)
-        result[f"precision_at_{threshold}"] = round(precision, 4)
+        exactness, recall = precision_recall(found, truth, threshold, DIGIT_CLASSES)
+        result[f"precision_at_{threshold}"] = round(exactness, 4)
         result[f"recall_at_{threshold}"] = round(recall, 4)
     return result
+
+
+def changes(measured: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
+    """What each figure of ``measured`` is above (or below, negative) that of ``reference``."""
+    figures = [key for key in measured if key == "map50" or "_at_" in key]
+    change: dict[str, Any] = {key: round(measured[key] - reference[key], 4) for key in figures}
+    pairs = zip(measured["ap50_per_digit"], reference["ap50_per_digit"], strict=True)
+    change["ap50_per_digit"] = [round(one - other, 4) for one, other in pairs]
+    return change
 
 
 def record(folder: Path, measured: dict[str, Any]) -> None:
@@ -124,9 +153,22 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=TEST_SCENES)
     parser.add_argument("--seed", type=int, default=TEST_SEED)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--backend", choices=get_args(BackendChoice), default="auto")
+    parser.add_argument("--precision", choices=["auto", *TOLERANCES], default="auto")
     parser.add_argument("--record", action="store_true", help="write the manifest's entry")
+    parser.add_argument("--compare", action="store_true", help="with PyTorch in float32")
     given = parser.parse_args()
-    measured = evaluate(given.model.resolve(), given.scenes, given.seed, given.threads)
+    if given.record and given.compare:
+        parser.error("--record writes one measurement, --compare makes two")
+    what = (given.model.resolve(), given.scenes, given.seed, given.threads)
+    measured = evaluate(*what, given.backend, given.precision)
+    if given.compare:
+        reference = evaluate(*what, "torch", "float32")
+        measured = {
+            "measured": measured,
+            "reference": reference,
+            "change": changes(measured, reference),
+        }
     print(json.dumps(measured, indent=2))
     if given.record:
         record(given.model.resolve(), measured)

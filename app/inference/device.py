@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+# int8 is no precision of a device: it is a backend's, for the products with weights alone.
+WantedPrecision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)

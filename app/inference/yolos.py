@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.inference.base import InferenceModel, ModelInfo
+from app.inference.detector_backends.base import BackendChoice, DetectorBackend
+from app.inference.device import WantedPrecision
 from app.inference.hub import PREFERRED_HUB_MODEL, CheckpointSource
 from app.inference.images import ImageLimits, open_image
 from app.inference.registry import VERSION_DIGITS, ModelRegistry
@@ -20,8 +22,7 @@ from app.inference.yolos_checkpoint import (
 from app.inference.yolos_preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from app.inference.detector_backends.base import BackendChoice, DetectorBackend
-    from app.inference.detector_backends.selection import SelectedBackend, WantedPrecision
+    from app.inference.detector_backends.selection import SelectedBackend
 
 # What a hub checkpoint's own files do not say.
 _HUB_FACTS: Mapping[str, Mapping[str, Any]] = {
@@ -98,8 +99,8 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
         *,
         limits: ImageLimits,
         device: str = "auto",
-        backend: "BackendChoice" = "auto",
-        precision: "WantedPrecision" = "auto",
+        backend: BackendChoice = "auto",
+        precision: WantedPrecision = "auto",
         threads: int = 1,
         input_size: int | None = None,
         registry: ModelRegistry | None = None,

@@ -38,7 +38,7 @@ SIZES = [(640, 480), (300, 1000), (96, 96)]
 
 
 def load(folder: Path, **options: Any) -> tuple[ObjectDetector, ModelInfo]:
-    options = {"device": "cpu", "threads": 2} | options
+    options = dict[str, Any](device="cpu", threads=2) | options
     detector = ObjectDetector(CheckpointSource(folder.name, folder), limits=LIMITS, **options)
     return detector, detector.load()
 
@@ -65,7 +65,7 @@ def folder(
 ) -> Path:
     if request.param == "digits":
         return detection_model
-    config = {
+    config: dict[str, dict[str, Any]] = {
         "random": {},
         "positions between layers": {"use_mid_position_embeddings": True},
         "no biases": {"qkv_bias": False},

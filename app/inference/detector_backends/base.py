@@ -41,12 +41,12 @@ class DetectorBackend(Protocol):
         """The network alone, on (N, height, width, 3), RGB, both edges multiples of the patch."""
 
 
-def missing_packages(name: BackendName) -> list[str]:
-    """What a backend needs and is not installed; nothing is imported."""
+def missing_packages(name: BackendChoice) -> list[str]:
+    """What a backend needs and is not installed (`auto` needs nothing); nothing is imported."""
     return [one for one in _PACKAGES.get(name, ()) if importlib.util.find_spec(one) is None]
 
 
-def check_installed(name: BackendName) -> None:
+def check_installed(name: BackendChoice) -> None:
     """Raise `BackendUnavailableError` where a backend's packages are missing."""
     missing = missing_packages(name)
     if missing:

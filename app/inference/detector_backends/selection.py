@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from loguru import logger
@@ -23,10 +22,9 @@ from app.inference.detector_backends.canary import (
     measure_deviation,
 )
 from app.inference.detector_backends.torch_backend import TorchBackend
-from app.inference.device import DevicePlan, Precision, plan_device
+from app.inference.device import DevicePlan, Precision, WantedPrecision, plan_device
 from app.inference.yolos_network import YolosNetwork
 
-WantedPrecision = Precision | Literal["int8"]
 MakeNetwork = Callable[[DevicePlan], YolosNetwork]
 
 
