@@ -25,10 +25,13 @@ from app.inference.detector_backends.selection import (
     BackendWish,
     attempts,
 )
-from app.inference.device import plan_device
+from app.inference.detector_backends.torch_backend import TorchBackend
+from app.inference.device import DevicePlan, plan_device
 from app.inference.hub import CheckpointSource
 from app.inference.images import ImageLimits
 from app.inference.yolos import DetectionSettings, ImageInput, ObjectDetector
+from app.inference.yolos_checkpoint import load_checkpoint
+from app.inference.yolos_network import YolosNetwork
 from tests.support.checkpoints import YOLOS_TINY, write_checkpoint
 from tests.support.pictures import encode, photo
 
@@ -148,6 +151,25 @@ class TestBesidePyTorch:
         assert deviation(before, detector.forward(batch)) == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_all_in_half_precision_as_on_a_gpu(folder: Path, dtype: torch.dtype) -> None:
+    """The plan that a GPU gets, computed on the CPU."""
+    detector, _ = load(folder, backend="torch", precision="float32")
+    checkpoint = load_checkpoint(folder)
+    preprocessing = detector.preprocessing
+    network = YolosNetwork(
+        checkpoint,
+        scale=preprocessing.scale,
+        shift=preprocessing.shift,
+        plan=DevicePlan("cpu", dtype, dtype, dtype),
+    )
+    backend = TorchBackend(network)
+    for size in SIZES:
+        batch = pixels(detector, size)
+        found = measure_deviation(detector.forward(batch), backend.forward(batch))
+        assert found.within(TOLERANCES[backend.precision]), found
+
+
 class TestTheCheck:
     def test_a_named_precision_that_changes_the_answers_is_refused(
         self, jumpy_folder: Path
@@ -168,6 +190,13 @@ class TestTheCheck:
         batch = pixels(reference, (96, 96))
         found = measure_deviation(reference.forward(batch), detector.forward(batch))
         assert found.within(TOLERANCES["float32"])
+
+    def test_so_does_a_named_backend(self, jumpy_folder: Path) -> None:
+        _, info = load(jumpy_folder, backend="torch")
+        assert info.backend.startswith("torch ")
+        assert info.backend.endswith("float32")
+        has_bfloat16 = plan_device("cpu").product_dtype is torch.bfloat16
+        assert (info.notice is not None) == has_bfloat16
 
     def test_int8_that_changes_the_answers_is_refused(
         self, jumpy_folder: Path, backend: str
