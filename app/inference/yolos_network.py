@@ -9,7 +9,7 @@ In float32 no answer changes but by rounding; the tests compare it with
 `YolosForObjectDetection`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from app.inference.device import DevicePlan
-from app.inference.yolos_checkpoint import Checkpoint
+from app.inference.yolos_checkpoint import Checkpoint, Config
 from app.inference.yolos_positions import PositionEmbeddings
 
 
@@ -104,27 +104,31 @@ class YolosNetwork:
         """`scale` and `shift` normalise the 8-bit value of each channel: scale * x + shift."""
         config = checkpoint.config
         self.plan = plan
+        self._weights = checkpoint.weights
+        self._epsilon: float = config.layer_norm_eps
         self.device = torch.device(plan.device)
         self.queries: int = config.num_detection_tokens
         self.activation: Any = config.hidden_act
         self.patch: int = config.patch_size
-        checkpoint.eval().requires_grad_(False)
-        embeddings = checkpoint.vit.embeddings
         self.positions = PositionEmbeddings(checkpoint, device=self.device, dtype=plan.dtype)
         self.projection = self._place(
-            *_fold(embeddings.patch_embeddings.projection, torch.tensor(scale), torch.tensor(shift))
+            *_fold(
+                self._weights["vit.embeddings.patch_embeddings.projection.weight"],
+                self._weights["vit.embeddings.patch_embeddings.projection.bias"],
+                torch.tensor(scale),
+                torch.tensor(shift),
+            )
         )
-        self.detection_tokens = self._to(embeddings.detection_tokens)
-        self.class_token = self._to(embeddings.cls_token)
-        self.layers = [self._layer(layer, config) for layer in checkpoint.vit.encoder.layer]
-        self.norm = self._normalisation(checkpoint.vit.layernorm)
+        self.detection_tokens = self._to(self._weights["vit.embeddings.detection_tokens"])
+        self.class_token = self._to(self._weights["vit.embeddings.cls_token"])
+        self.layers = [
+            self._layer(f"vit.encoder.layer.{index}", config)
+            for index in range(config.num_hidden_layers)
+        ]
+        self.norm = self._normalisation("vit.layernorm")
         # The heads see a hundred tokens: exactness costs nothing there.
-        self.classifier = [
-            self._linear(part, plan.dtype) for part in checkpoint.class_labels_classifier.layers
-        ]
-        self.box_predictor = [
-            self._linear(part, plan.dtype) for part in checkpoint.bbox_predictor.layers
-        ]
+        self.classifier = self._perceptron("class_labels_classifier")
+        self.box_predictor = self._perceptron("bbox_predictor")
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """8-bit RGB (N, height, width, 3), edges multiples of the patch, to logits and boxes.
@@ -157,30 +161,30 @@ class YolosNetwork:
         boxes = _perceive(self.box_predictor, found).float().sigmoid()
         return logits.float(), boxes
 
-    def _layer(self, layer: Any, config: Any) -> Layer:
-        attention = layer.attention.attention
-        parts = (attention.query, attention.key, attention.value)
+    def _layer(self, name: str, config: Config) -> Layer:
+        parts = [f"{name}.attention.attention.{part}" for part in ("query", "key", "value")]
         return Layer(
-            norm_before=self._normalisation(layer.layernorm_before),
-            query=self._linear(attention.query),
-            key_value=self._stack(parts[1:]),
-            query_key_value=self._stack(parts),
-            attention_output=self._linear(layer.attention.output.dense),
-            norm_after=self._normalisation(layer.layernorm_after),
-            widen=self._linear(layer.intermediate.dense),
-            narrow=self._linear(layer.output.dense),
+            norm_before=self._normalisation(f"{name}.layernorm_before"),
+            query=self._linear(parts[0]),
+            key_value=self._linear(*parts[1:]),
+            query_key_value=self._linear(*parts),
+            attention_output=self._linear(f"{name}.attention.output.dense"),
+            norm_after=self._normalisation(f"{name}.layernorm_after"),
+            widen=self._linear(f"{name}.intermediate.dense"),
+            narrow=self._linear(f"{name}.output.dense"),
             heads=config.num_attention_heads,
-            activation=layer.intermediate.intermediate_act_fn,
+            activation=_find_activation(config.hidden_act),
             attention_dtype=self.plan.attention_dtype,
         )
 
-    def _stack(self, parts: Sequence[Any]) -> Linear:
-        weight = torch.cat([part.weight for part in parts])
-        bias = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
-        return self._place(weight, bias)
+    def _perceptron(self, name: str) -> list[Linear]:
+        return [self._linear(f"{name}.layers.{part}", dtype=self.plan.dtype) for part in range(3)]
 
-    def _linear(self, module: Any, dtype: torch.dtype | None = None) -> Linear:
-        return self._place(module.weight, module.bias, dtype)
+    def _linear(self, *names: str, dtype: torch.dtype | None = None) -> Linear:
+        """The map of the weights so named, or of several of equal inputs as one."""
+        weight = torch.cat([self._weights[f"{name}.weight"] for name in names])
+        biases = [bias for name in names if (bias := self._weights.get(f"{name}.bias")) is not None]
+        return self._place(weight, torch.cat(biases) if biases else None, dtype)
 
     def _place(
         self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None
@@ -188,21 +192,31 @@ class YolosNetwork:
         dtype = dtype or self.plan.product_dtype
         return Linear(self._to(weight, dtype), None if bias is None else self._to(bias, dtype))
 
-    def _normalisation(self, module: Any) -> Norm:
-        return Norm(self._to(module.weight), self._to(module.bias), module.eps)
+    def _normalisation(self, name: str) -> Norm:
+        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        return Norm(self._to(weight), self._to(bias), self._epsilon)
 
     def _to(self, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        return tensor.detach().to(self.device, dtype or self.plan.dtype).contiguous()
+        return tensor.to(self.device, dtype or self.plan.dtype).contiguous()
 
 
-def _fold(projection: Any, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+def _find_activation(name: str) -> Callable[[Tensor], Tensor]:
+    # All published YOLOS have this one. To import transformers' table of all takes a second.
+    if name == "gelu":
+        return functional.gelu
+    from transformers.activations import ACT2FN
+
+    activation: Callable[[Tensor], Tensor] = ACT2FN[name]
+    return activation
+
+
+def _fold(weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """The patch convolution as a linear map of 8-bit pixels in (row, column, channel) order.
 
     w * (scale * x + shift) + b = (w * scale) * x + (w * shift + b): exact, for the convolution
     has no padding.
     """
-    weight = projection.weight.detach()
-    bias = projection.bias.detach() + (weight * shift.view(1, 3, 1, 1)).sum(dim=(1, 2, 3))
+    bias = bias + (weight * shift.view(1, 3, 1, 1)).sum(dim=(1, 2, 3))
     scaled = weight * scale.view(1, 3, 1, 1)
     return scaled.permute(0, 2, 3, 1).reshape(len(weight), -1), bias
 

@@ -396,9 +396,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         r"preprocessor_config\.json",
     ),
     "another kind of model": (rewrite_json("config.json", model_type="detr"), "'detr'.*not YOLOS"),
-    "weights that do not fit": (rewrite_json("config.json", hidden_size=48), "cannot be loaded"),
+    "config with a size that is none": (
+        rewrite_json("config.json", hidden_size="wide"),
+        r"config\.json is not a YOLOS model's.*hidden_size",
+    ),
+    "weights that do not fit": (rewrite_json("config.json", hidden_size=48), "does not fit"),
     "weights that are missing": (rewrite_weights(drop_classifier), "does not fit.*missing"),
-    "weights of another shape": (rewrite_weights(shrink_classifier), "cannot be loaded.*size"),
+    "weights of another shape": (rewrite_weights(shrink_classifier), "does not fit.*instead"),
     "weights cut off": (cut_weights, "cannot be loaded"),
 }
 
