@@ -30,8 +30,8 @@ def text_model_file() -> Path:
 
 
 class Fleet:
-    """Servers by name: `service`, `service-800`, `echo`, `textbook`, `litserve`,
-    `litserve-batching`. Those that were started stay up, idle, until the run ends."""
+    """Servers by name: `service`, `service-800`, `service-openvino`, `echo`, `textbook`,
+    `litserve`, `litserve-batching`. Those that were started stay up, idle, until the run ends."""
 
     def __init__(self, folder: Path, checkpoint: Path) -> None:
         self._folder = folder
@@ -95,9 +95,13 @@ class Fleet:
             "DATABASE_URL": f"sqlite+aiosqlite:///{self._folder / name}.db",
             "MODELS_DIR": str(ROOT / "models"),
             "DETECTION_MODEL": str(self._checkpoint),
+            # What `auto` takes with requirements.txt alone, whatever else is installed here.
+            "DETECTION_BACKEND": "torch",
         }
         if name == "service-800":
             settings["DETECTION_INPUT_SIZE"] = "800"
+        elif name == "service-openvino":
+            settings["DETECTION_BACKEND"] = "openvino"
         elif name != "service":
             raise BenchmarkError(f"there is no server named {name!r}")
         command = [sys.executable, "-m", "app.serve"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from statistics import median
 
 from benchmarks.bench import Bench
@@ -41,20 +42,31 @@ def _versus_textbook(
 
 def one_stream(bench: Bench) -> list[Row]:
     """D1, D2 and D5: one stream, at the default input size and at 800."""
+    names = ["service", "textbook", "service-800"]
+    with_openvino = find_spec("openvino") is not None
+    if with_openvino:
+        names.append("service-openvino")
     results = bench.take_turns(
         "D1, D2, D5",
-        ["service", "textbook", "service-800"],
+        names,
         bench.effort.stream_rounds,
         lambda name: bench.film(name, 1),
     )
-    bench.fleet.stop("service-800")
+    for name in names[2:]:
+        bench.fleet.stop(name)
     _keep(bench, "D1", results)
     ours, textbook = results["service"], results["textbook"]
     forward_ms = [percentile(result.inference_ms, 50) for result in ours]
     ages_ms = [result.age_ms(95) for result in ours]
-    return [
+    rows = [
         _versus_textbook("D1", "one webcam, default settings", ours, textbook),
         _versus_textbook("D2", "one webcam, input size 800", results["service-800"], textbook),
+    ]
+    if with_openvino:
+        faster = results["service-openvino"]
+        rows.insert(1, _versus_textbook("D1", "the same with OpenVINO", faster, textbook))
+    return [
+        *rows,
         Row(
             scenario="D5",
             title="p95 age of the frame behind an answer",
