@@ -14,6 +14,7 @@ from sqlalchemy.sql import Select
 
 from app.history.cursor import Cursor
 from app.history.models import Feedback, Prediction, Stream
+from app.history.search import matches
 
 HistoryRow = Prediction | Stream
 Row = TypeVar("Row", Prediction, Stream)
@@ -23,7 +24,8 @@ Row = TypeVar("Row", Prediction, Stream)
 class HistoryFilter:
     """What a listing is narrowed to; None means no condition.
 
-    `label` matches whole labels without regard to case; `since` is inclusive, `until` exclusive.
+    `label` matches whole labels without regard to case, `words` any part of what `search.matches`
+    looks in; `since` is inclusive, `until` exclusive.
     """
 
     kind: Literal["text", "image", "stream"] | None = None
@@ -31,6 +33,7 @@ class HistoryFilter:
     label: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    words: str | None = None
 
 
 def conditions(
@@ -49,6 +52,8 @@ def conditions(
         found.append(table.created_at >= narrowed.since)
     if narrowed.until is not None:
         found.append(table.created_at < narrowed.until)
+    if narrowed.words is not None:
+        found.append(matches(table, narrowed.words))
     return found
 
 

@@ -16,6 +16,7 @@ from pydantic import (
 
 from app.history.models import Prediction, Stream, split_labels
 from app.history.repository import HistoryFilter, HistoryRow
+from app.history.search import MAX_SEARCH_LENGTH
 from app.schemas import Request, Schema, UtcTime, refuse_number
 
 # PostgreSQL's text cannot hold NUL.
@@ -75,6 +76,23 @@ class HistoryFilterQuery(TimeSpanQuery):
         "The whole label, without regard to case.",
         examples=["cat"],
     )
+    q: (
+        Annotated[
+            str,
+            StringConstraints(
+                strip_whitespace=True,
+                min_length=1,
+                max_length=MAX_SEARCH_LENGTH,
+                pattern=_NO_NUL,
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Only items that have these words, as they are, in their text, file name, "
+        "labels or feedback. Without regard to case; no character is a wildcard.",
+        examples=["cipher key"],
+    )
 
     def to_filter(self) -> HistoryFilter:
         return HistoryFilter(
@@ -83,6 +101,7 @@ class HistoryFilterQuery(TimeSpanQuery):
             label=self.label,
             since=self.since,
             until=self.until,
+            words=self.q,
         )
 
 

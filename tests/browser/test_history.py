@@ -61,6 +61,32 @@ def test_the_list_is_filtered_and_the_filter_is_in_the_address(history: Page, sc
     expect(records(history).first).to_contain_text("scene.png")
 
 
+def test_words_are_searched_for_and_marked_and_stay_in_the_address(
+    history: Page, client: httpx.Client
+) -> None:
+    newest = client.get("/history", params={"q": "number 7"}).json()["items"][0]
+    long_text = f"{'padding ' * 40}and then the Needle in the hay"
+    kept = client.post("/prediction", json={"text": long_text}).json()
+    correction = {"label": "sci.space", "comment": "A rocket, I am sure"}
+    client.post(f"/history/{newest['id']}/feedback", json=correction).raise_for_status()
+
+    history.get_by_label("Search").fill("NEEDLE in")
+    expect(records(history)).to_have_count(1)
+    expect(records(history).locator("mark")).to_have_text("Needle in")
+    expect(records(history).locator("mark")).to_be_in_viewport()
+    expect(records(history).locator("a")).to_have_attribute("href", f"#/history/{kept['id']}")
+    history.reload()
+    expect(history.get_by_label("Search")).to_have_value("NEEDLE in")
+    expect(records(history)).to_have_count(1)
+    expect(history.get_by_role("link", name="Export CSV")).to_have_attribute(
+        "href", "/history.csv?q=NEEDLE+in"
+    )
+    history.get_by_label("Search").fill("rocket")
+    expect(records(history).locator("mark")).to_have_text("rocket")
+    history.get_by_label("Search").fill("100% nothing")
+    expect(history.get_by_role("heading", name="Nothing matches")).to_be_visible()
+
+
 def test_details_show_the_boxes_on_the_outline_of_the_picture(history: Page, scene: Scene) -> None:
     history.get_by_role("link", name="scene.png").click()
     expect_boxes(history, scene.labels)

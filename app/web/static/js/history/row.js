@@ -7,12 +7,17 @@ import { icon } from "../ui/icons.js";
 
 const SIGNS = { text: "text", image: "image", stream: "live" };
 
+/** Letters of a text that stand before the words that were searched for. */
+const LEAD = 30;
+
 /**
  * @param {any} item of `GET /history`
+ * @param {string} words that were searched for; empty when none were
  * @param {() => void} onDelete
  */
-export function recordRow(item, onDelete) {
+export function recordRow(item, words, onDelete) {
   const { title, chips } = summary(item);
+  const note = item.feedback && feedbackNote(item.feedback, words);
   return h(
     "li.record",
     { dataset: { record: item.id } },
@@ -20,7 +25,11 @@ export function recordRow(item, onDelete) {
     h(
       "div.record-body",
       {},
-      h("a.record-title.clip", { href: `#/history/${encodeURIComponent(item.id)}` }, title),
+      h(
+        "a.record-title.clip",
+        { href: `#/history/${encodeURIComponent(item.id)}` },
+        marked(item.kind === "text" ? excerpt(title, words) : title, words),
+      ),
       h("div.row.record-chips", {}, chips),
       h(
         "p.small.muted.num",
@@ -28,7 +37,7 @@ export function recordRow(item, onDelete) {
         h("time", { datetime: item.created_at, title: dateTime(item.created_at) }, ago(item.created_at)),
         ` · ${item.model}`,
         item.latency_ms !== null && ` · ${ms(item.latency_ms)}`,
-        item.feedback && ` · corrected to ${item.feedback.label}`,
+        note && [" · ", marked(note, words)],
       ),
     ),
     h(
@@ -37,6 +46,30 @@ export function recordRow(item, onDelete) {
       icon("trash", 17),
     ),
   );
+}
+
+function feedbackNote({ label, comment }, words) {
+  const note = `corrected to ${label}`;
+  return words && find(comment ?? "", words) >= 0 ? `${note}: ${excerpt(comment, words)}` : note;
+}
+
+/** The place of words in a text without regard to case, -1 when they are not there. */
+function find(text, words) {
+  return text.toLowerCase().indexOf(words.trim().toLowerCase());
+}
+
+/** The part of a long text in which the words stand. */
+function excerpt(text, words) {
+  const at = words.trim() ? find(text, words) : 0;
+  return at > 2 * LEAD ? `…${text.slice(at - LEAD)}` : text;
+}
+
+/** A text with the words marked where they stand first. */
+function marked(text, words) {
+  const at = words.trim() ? find(text, words) : -1;
+  if (at < 0) return text;
+  const end = at + words.trim().length;
+  return [text.slice(0, at), h("mark", {}, text.slice(at, end)), text.slice(end)];
 }
 
 /**

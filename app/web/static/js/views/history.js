@@ -1,4 +1,4 @@
-/** What was predicted, newest first (`#/history?kind=image&label=cat&model=…&from=…&to=…`). */
+/** What was predicted, newest first (`#/history?q=…&kind=image&label=cat&model=…&from=…&to=…`). */
 import { call, isAbort, withQuery } from "../api.js";
 import { historyCharts } from "../history/charts.js";
 import { deleteWithUndo, isPending } from "../history/delete.js";
@@ -13,7 +13,7 @@ import { signInFirst } from "./auth.js";
 
 const PAGE = 30;
 const FILTER_WAIT_MS = 300;
-const FILTERS = ["kind", "model", "label", "from", "to"];
+const FILTERS = ["q", "kind", "model", "label", "from", "to"];
 
 /**
  * @param {HTMLElement} root
@@ -104,7 +104,12 @@ class HistoryView {
     );
     return h(
       "form.card.card-tight.filters",
-      { "aria-label": "Filter", onsubmit: (event) => event.preventDefault() },
+      { "aria-label": "Filter", role: "search", onsubmit: (event) => event.preventDefault() },
+      input("q", "Search", {
+        type: "search",
+        maxlength: 200,
+        placeholder: "Words in texts, file names, labels or your feedback",
+      }),
       h(
         "div.field",
         {},
@@ -189,7 +194,7 @@ class HistoryView {
   }
 
   #row(item) {
-    const row = recordRow(item, () => {
+    const row = recordRow(item, this.filter.q, () => {
       const next = /** @type {HTMLElement|null} */ (
         (row.nextElementSibling ?? row.previousElementSibling)?.querySelector("a")
       );
