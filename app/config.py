@@ -95,6 +95,17 @@ class Settings(BaseSettings):
         None, description="Shares limits and the prediction cache between processes when set."
     )
 
+    keep_images: bool = Field(
+        True,
+        description=(
+            "Keep a smaller copy of each image that a person with an account uploads in the "
+            "history, in the database: about 100 kB each at the default size."
+        ),
+    )
+    kept_image_edge: int = Field(
+        1024, ge=64, le=4096, description="Longest edge of those copies, in pixels."
+    )
+
     # Identity
     secret_key: SecretStr | None = Field(
         None,

@@ -16,6 +16,7 @@ from app.auth.endpoints import router as auth_router
 from app.config import Settings, get_settings
 from app.database import Database
 from app.detection.endpoints import router as detection_router
+from app.detection.keeping import PictureKeeper
 from app.detection.stream import StreamRegistry
 from app.exception_handlers import add_exception_handlers
 from app.history.endpoints import router as history_router
@@ -122,6 +123,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         stack.push_async_callback(streams.close_all, settings.shutdown_timeout_s)
 
+        app.state.picture_keeper = None
+        if settings.keep_images:
+            app.state.picture_keeper = keeper = PictureKeeper(
+                longest_edge=settings.kept_image_edge, limits=image_limits(settings)
+            )
+            stack.callback(keeper.close)
+
         app.state.publisher = await stack.enter_async_context(MetricsPublisher.of(app, __version__))
 
         logger.info("Lookout {} is ready", __version__)
@@ -129,10 +137,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logger.info("shutting down")
 
 
+def image_limits(settings: Settings) -> ImageLimits:
+    """The largest image that is decoded."""
+    return ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+
+
 async def _start_engine(app: FastAPI, settings: Settings) -> InferenceEngine:
     """Load the models, off the event loop where that blocks. Raises `ModelLoadError`."""
     registry = ModelRegistry(settings.models_dir)
-    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+    limits = image_limits(settings)
     checkpoint = await asyncio.to_thread(
         find_checkpoint, settings.detection_model, settings.models_dir, settings.hub_timeout_s
     )

@@ -90,6 +90,7 @@ ROUTES: dict[tuple[str, str], Row] = {
     ("DELETE", "/history"): personal(204),
     ("GET", "/history/{id:uuid}"): owned(200),
     ("DELETE", "/history/{id:uuid}"): owned(204),
+    ("GET", "/history/{id}/image"): owned(200),
     ("POST", "/history/{id}/feedback"): owned(409, {"label": "x"}),
     ("GET", "/history/{id}/feedback"): owned(200),
     ("PATCH", "/history/{id}/feedback"): owned(200, {"label": "y"}),
@@ -121,12 +122,14 @@ class Things:
     """What the owner has, which paths name."""
 
     item_id: str
+    picture_id: str
     token_id: str
     model: str
 
     def fill(self, path: str) -> str:
         filled = (
-            path.replace("{id}", self.item_id)
+            path.replace("{id}/image", f"{self.picture_id}/image")
+            .replace("{id}", self.item_id)
             .replace("{id:uuid}", self.item_id)
             .replace("{token_id}", self.token_id)
         )
@@ -145,7 +148,8 @@ async def things(app: FastAPI, owner: Person) -> Things:
     item_id = answer.json()["id"]
     await owner.http.post(f"/history/{item_id}/feedback", json={"label": "x"})
     issued = await Accounts(app.state.authenticator).create_api_key(owner.user_id, "spare", None)
-    return Things(item_id, str(issued.row.id), answer.json()["model"])
+    detection = await owner.http.post("/object-detection", files=_IMAGE)
+    return Things(item_id, detection.json()["id"], str(issued.row.id), answer.json()["model"])
 
 
 async def call(

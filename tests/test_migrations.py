@@ -15,7 +15,7 @@ from alembic import command
 from app.database import Base, Database
 from tests.databases import ROOT, alembic_config, temporary_database
 
-TABLES = {"users", "access_tokens", "predictions", "feedback", "streams"}
+TABLES = {"users", "access_tokens", "predictions", "pictures", "feedback", "streams"}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from app.detection.keeping import PictureKeeper
 from app.detection.stream import StreamRegistry
 from app.inference.engine import ModelHandle
 from app.inference.yolos import Detections, ImageInput
@@ -26,5 +27,12 @@ async def get_streams(connection: HTTPConnection) -> StreamRegistry:
     return streams
 
 
+async def get_picture_keeper(connection: HTTPConnection) -> PictureKeeper | None:
+    """What makes the history's copies of images; None where the settings keep none."""
+    keeper: PictureKeeper | None = connection.app.state.picture_keeper
+    return keeper
+
+
 Detector = Annotated[DetectorHandle, Depends(get_detector)]
 Streams = Annotated[StreamRegistry, Depends(get_streams)]
+Keeper = Annotated[PictureKeeper | None, Depends(get_picture_keeper)]

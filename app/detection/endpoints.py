@@ -1,6 +1,7 @@
 """The detector's doors: one upload by REST, and the WebSocket whose life is in `stream`."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Annotated
 
 from fastapi import APIRouter, File, Header, Query, Response, UploadFile, WebSocket
@@ -15,8 +16,9 @@ from app.calls import (
 )
 from app.config import Settings
 from app.database import new_id
-from app.detection.dependencies import Detector, DetectorHandle, Streams
+from app.detection.dependencies import Detector, DetectorHandle, Keeper, Streams
 from app.detection.drawing import draw
+from app.detection.keeping import TakeCopy, take_nothing
 from app.detection.schemas import (
     DetectionResponse,
     ImageResponse,
@@ -28,7 +30,7 @@ from app.detection.schemas import (
 from app.detection.stream import CloseCode, DetectionStream, TooManyStreamsError
 from app.exceptions import AppError, RetryableError
 from app.history.dependencies import RecorderDep
-from app.history.records import PredictionRecord
+from app.history.records import PictureCopy, PredictionRecord
 from app.inference.engine import Timing
 from app.inference.images import ImageLimits
 from app.inference.yolos import Detections, DetectionSettings, ImageInput
@@ -57,6 +59,7 @@ async def detect(
     image: Annotated[UploadFile, File(description="JPEG, PNG or WebP.")],
     detector: Detector,
     request: InferenceRequestDep,
+    keeper: Keeper,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
     threshold: Annotated[Threshold | None, Query()] = None,
     labels: Annotated[Labels, Query()] = [],  # noqa: B006 (FastAPI copies it)
@@ -72,9 +75,14 @@ async def detect(
         max_objects=max_objects,
     )
     data = await image.read()
-    found = await detector.predict(ImageInput(data, wanted), request.call)
+    copying: AbstractAsyncContextManager[TakeCopy] = nullcontext(take_nothing)
+    if keeper is not None and request.recorder is not None:
+        copying = keeper.copying(data, request.call.deadline)
+    async with copying as take_copy:
+        found = await detector.predict(ImageInput(data, wanted), request.call)
+        kept = await take_copy()
     response = _response(detector, found.output)
-    await request.keep(_records(request, response, image.filename, found.timing))
+    await request.keep(_records(request, response, image.filename, found.timing, kept))
     picture = _accepted_picture(accept)
     if picture is None:
         return JSONAnswer(response, found.timing)
@@ -131,7 +139,11 @@ def _response(detector: DetectorHandle, detections: Detections) -> DetectionResp
 
 
 def _records(
-    request: InferenceRequest, response: DetectionResponse, file_name: str | None, timing: Timing
+    request: InferenceRequest,
+    response: DetectionResponse,
+    file_name: str | None,
+    timing: Timing,
+    picture: PictureCopy | None,
 ) -> list[PredictionRecord]:
     """What is kept of an answer: one record, or none."""
     user_id = request.caller.user_id
@@ -147,6 +159,7 @@ def _records(
         labels=tuple(dict.fromkeys(found.label for found in response.objects)),
         latency_ms=timing.total_ms,
         input_name=file_name,
+        picture=picture,
     )
     return [record]
 

@@ -1,10 +1,11 @@
 """The REST door of a person's history."""
 
+import re
 import uuid
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Response, status
+from fastapi import APIRouter, Header, Path, Query, Response, status
 from fastapi.responses import StreamingResponse
 
 from app.database import DatabaseDep
@@ -149,6 +150,43 @@ async def get_history_item(
 async def delete_history_item(service: HistoryServiceDep, item_id: ItemId) -> None:
     """Deletes the item, and the feedback on it, for good."""
     await service.delete(item_id)
+
+
+@router.get(
+    "/history/{id}/image",
+    summary="See the picture of a detection",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "JPEG, upright, scaled down, without metadata.",
+            "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        304: {"description": "The caller has this picture: it never changes."},
+        **error_responses(401, 404),
+    },
+)
+async def get_history_image(
+    service: HistoryServiceDep,
+    item_id: ItemId,
+    size: Annotated[
+        Literal["full", "thumbnail"], Query(description="`thumbnail`: for lists, 160 pixels.")
+    ] = "full",
+    if_none_match: Annotated[str, Header(include_in_schema=False)] = "",
+) -> Response:
+    """The copy that was kept of the uploaded image. Boxes are in pixels of the original, whose
+    size is in the item's `result.image`: scale them by the ratio of the two widths.
+
+    404 where none is kept: texts and streams, `X-No-Store: 1`, `KEEP_IMAGES=false`, and records
+    from before pictures were kept.
+    """
+    etag = f'"{item_id.hex}-{size}"'
+    # Asked for again each time, so that what was deleted, or is another person's, is not shown.
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if etag in re.findall(r'"[^"]*"', if_none_match):
+        await service.check_picture(item_id)
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    picture = await service.get_picture(item_id, thumbnail=size == "thumbnail")
+    return Response(picture, media_type="image/jpeg", headers=headers)
 
 
 @router.post(

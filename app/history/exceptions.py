@@ -34,6 +34,11 @@ class HistoryItemNotFoundError(NotFoundError):
     detail = "There is no such item in your history."
 
 
+class PictureNotFoundError(NotFoundError):
+    code = "picture_not_found"
+    detail = "No picture is kept of this item."
+
+
 class InvalidCursorError(BadRequestError):
     code = "invalid_cursor"
     detail = "The cursor is not one that this service gave. Start again without it."

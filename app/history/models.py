@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.database import Base, new_id, now
@@ -39,7 +39,7 @@ class Prediction(Base):
     model_version: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now)
     input_text: Mapped[str | None] = mapped_column(Text)
-    """The text that was classified; null for images, which are not kept."""
+    """The text that was classified; null for images."""
     input_name: Mapped[str | None] = mapped_column(String(255))
     """The uploaded file's name, as the client gave it."""
     result: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -55,6 +55,22 @@ class Prediction(Base):
         passive_deletes=True,
         cascade="all, delete-orphan",
     )
+    picture: Mapped["Picture | None"] = relationship(lazy="raise", viewonly=True)
+
+
+class Picture(Base):
+    """A smaller copy of a detection's image; in a table of its own, so that listings stay light."""
+
+    __tablename__ = "pictures"
+
+    prediction_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True
+    )
+    # Before the copy itself: SQLite reads a row from its start, page by page.
+    thumbnail: Mapped[bytes] = mapped_column(LargeBinary, deferred=True, deferred_raiseload=True)
+    """JPEG, for lists."""
+    image: Mapped[bytes] = mapped_column(LargeBinary, deferred=True, deferred_raiseload=True)
+    """JPEG, orientation applied, without metadata."""
 
 
 class Feedback(Base):

@@ -27,7 +27,7 @@ from app.history.exceptions import (
     OwnerDeletedError,
     RecordNotKeptError,
 )
-from app.history.models import Prediction, Stream
+from app.history.models import Picture, Prediction, Stream
 from app.history.records import PredictionRecord, Record, StreamRecord
 
 # How long giving a connection back may take when its server does not answer any more.
@@ -40,6 +40,7 @@ class _Entry:
 
     records: tuple[Record, ...]
     done: asyncio.Future[None]
+    picture_bytes: int
 
     def succeed(self) -> None:
         if not self.done.done():
@@ -53,8 +54,9 @@ class _Entry:
 class HistoryRecorder:
     """Writes records durably, many callers in one transaction.
 
-    `max_pending` bounds the records that wait, `max_group` those of one transaction (a single
-    call's records are never torn apart, so it may be exceeded by a call that brings more).
+    `max_pending` bounds the records that wait and `max_pending_bytes` their pictures, `max_group`
+    the records of one transaction (a single call's are never torn apart, so it may be exceeded by
+    a call that brings more).
     `commit_timeout_s` ends a transaction that the database neither commits nor refuses; it must
     be longer than SQLite's busy time-out.
 
@@ -67,20 +69,26 @@ class HistoryRecorder:
         database: Database,
         *,
         max_pending: int = 1000,
+        max_pending_bytes: int = 64 * 2**20,
         max_group: int = 128,
         commit_timeout_s: float = 30.0,
     ) -> None:
         self._database = database
         self._max_pending = max_pending
+        self._max_pending_bytes = max_pending_bytes
         self._max_group = max_group
         self._commit_timeout_s = commit_timeout_s
         insert = sqlite_insert if database.dialect == "sqlite" else postgresql_insert
         # A group is written again when its connection broke, and a connection that breaks during
         # a commit does not tell whether the commit happened: the id makes the second time harmless.
         self._insert_predictions = insert(Prediction).on_conflict_do_nothing(index_elements=["id"])
+        self._insert_pictures = insert(Picture).on_conflict_do_nothing(
+            index_elements=["prediction_id"]
+        )
         self._insert_streams = insert(Stream).on_conflict_do_nothing(index_elements=["id"])
         self._queue: deque[_Entry] = deque()
         self._pending = 0
+        self._pending_bytes = 0
         self._in_flight: list[_Entry] = []
         self._wake = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -145,12 +153,21 @@ class HistoryRecorder:
             raise HistoryUnavailableError("The service is closing down.")
         if not records:
             return
-        if self._pending and self._pending + len(records) > self._max_pending:
+        picture_bytes = sum(
+            record.picture.size
+            for record in records
+            if isinstance(record, PredictionRecord) and record.picture is not None
+        )
+        if self._pending and (
+            self._pending + len(records) > self._max_pending
+            or self._pending_bytes + picture_bytes > self._max_pending_bytes
+        ):
             raise HistoryUnavailableError("Too many answers wait to be kept. Try again shortly.")
         self._ensure_writer()
-        entry = _Entry(records, asyncio.get_running_loop().create_future())
+        entry = _Entry(records, asyncio.get_running_loop().create_future(), picture_bytes)
         self._queue.append(entry)
         self._pending += len(records)
+        self._pending_bytes += picture_bytes
         self._wake.set()
         await entry.done
 
@@ -169,7 +186,7 @@ class HistoryRecorder:
         entries = [*self._in_flight, *self._queue]
         self._in_flight = []
         self._queue.clear()
-        self._pending = 0
+        self._pending = self._pending_bytes = 0
         for entry in entries:
             self._fail(entry, HistoryUnavailableError())
 
@@ -201,6 +218,7 @@ class HistoryRecorder:
                 break
             entry = self._queue.popleft()
             self._pending -= count
+            self._pending_bytes -= entry.picture_bytes
             if not entry.done.done():
                 group.append(entry)
                 size += count
@@ -244,6 +262,11 @@ class HistoryRecorder:
         """Write the records of `entries` in one transaction, and tell their callers."""
         records = [record for entry in entries for record in entry.records]
         predictions = [item.to_row() for item in records if isinstance(item, PredictionRecord)]
+        pictures = [
+            row
+            for item in records
+            if isinstance(item, PredictionRecord) and (row := item.to_picture_row())
+        ]
         streams = [item.to_row() for item in records if isinstance(item, StreamRecord)]
         for is_last_attempt in (False, True):
             try:
@@ -252,6 +275,8 @@ class HistoryRecorder:
                         self._connection = await self._database.engine.connect()
                     if predictions:
                         await self._connection.execute(self._insert_predictions, predictions)
+                    if pictures:
+                        await self._connection.execute(self._insert_pictures, pictures)
                     if streams:
                         await self._connection.execute(self._insert_streams, streams)
                     await self._connection.commit()

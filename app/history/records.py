@@ -23,6 +23,19 @@ def _storable(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureCopy:
+    """What is kept of an uploaded image: two JPEGs."""
+
+    image: bytes
+    thumbnail: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of both."""
+        return len(self.image) + len(self.thumbnail)
+
+
+@dataclass(frozen=True, slots=True)
 class PredictionRecord:
     """One answered prediction (`text`) or detection (`image`) of a signed-in caller.
 
@@ -40,6 +53,7 @@ class PredictionRecord:
     input_text: str | None = None
     input_name: str | None = None
     cached: bool = False
+    picture: PictureCopy | None = None
     id: uuid.UUID = field(default_factory=new_id)
     created_at: datetime = field(default_factory=now)
 
@@ -59,6 +73,16 @@ class PredictionRecord:
             "labels": join_labels(self.labels),
             "latency_ms": self.latency_ms,
             "cached": self.cached,
+        }
+
+    def to_picture_row(self) -> dict[str, Any] | None:
+        """The values of its row in `pictures`, by column; None where no picture is kept."""
+        if self.picture is None:
+            return None
+        return {
+            "prediction_id": self.id,
+            "thumbnail": self.picture.thumbnail,
+            "image": self.picture.image,
         }
 
 

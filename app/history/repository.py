@@ -13,7 +13,7 @@ from sqlalchemy.orm import joinedload
 from sqlalchemy.sql import Select
 
 from app.history.cursor import Cursor
-from app.history.models import Feedback, Prediction, Stream
+from app.history.models import Feedback, Picture, Prediction, Stream
 from app.history.search import matches
 
 HistoryRow = Prediction | Stream
@@ -91,7 +91,7 @@ class HistoryRepository:
         if narrowed.kind != "stream":
             predictions = newest_first(Prediction, self._user_id, narrowed, before, limit)
             rows += await self._session.scalars(
-                predictions.options(joinedload(Prediction.feedback))
+                predictions.options(joinedload(Prediction.feedback), joinedload(Prediction.picture))
             )
         if narrowed.kind in (None, "stream"):
             rows += await self._session.scalars(
@@ -101,11 +101,19 @@ class HistoryRepository:
         return rows[:limit]
 
     async def find_prediction(self, prediction_id: uuid.UUID) -> Prediction | None:
-        """The prediction with its feedback."""
+        """The prediction with its feedback, and whether there is a picture."""
         return await self._session.scalar(
             select(Prediction)
             .where(Prediction.id == prediction_id, Prediction.user_id == self._user_id)
-            .options(joinedload(Prediction.feedback))
+            .options(joinedload(Prediction.feedback), joinedload(Prediction.picture))
+        )
+
+    async def read_picture(self, prediction_id: uuid.UUID, *, thumbnail: bool) -> bytes | None:
+        """The JPEG that is kept of a detection's image."""
+        return await self._session.scalar(
+            select(Picture.thumbnail if thumbnail else Picture.image)
+            .join(Prediction, Prediction.id == Picture.prediction_id)
+            .where(Prediction.id == prediction_id, Prediction.user_id == self._user_id)
         )
 
     async def find_stream(self, stream_id: uuid.UUID) -> Stream | None:

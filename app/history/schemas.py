@@ -145,9 +145,10 @@ class TextInput(Schema):
 
 
 class ImageInput(Schema):
-    """The picture itself is not kept."""
-
     name: str | None = Field(description="The uploaded file's name.", examples=["cat.jpg"])
+    has_picture: bool = Field(
+        description="Whether `GET /history/{id}/image` answers a copy of the picture."
+    )
 
 
 class _Item(Schema):
@@ -268,4 +269,8 @@ def _to_prediction_item(row: Prediction, common: dict[str, Any]) -> TextItem | I
     }
     if row.kind == "text":
         return TextItem(**common, kind="text", input=TextInput(text=row.input_text or ""))
-    return ImageItem(**common, kind="image", input=ImageInput(name=row.input_name))
+    return ImageItem(
+        **common,
+        kind="image",
+        input=ImageInput(name=row.input_name, has_picture=row.picture is not None),
+    )

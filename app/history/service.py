@@ -16,8 +16,9 @@ from app.history.exceptions import (
     FeedbackNotSupportedError,
     HistoryItemNotFoundError,
     InvalidTimeRangeError,
+    PictureNotFoundError,
 )
-from app.history.models import Feedback
+from app.history.models import Feedback, Stream
 from app.history.repository import HistoryFilter, HistoryRepository, HistoryRow
 from app.history.summary import Summary, SummaryRepository
 
@@ -62,6 +63,25 @@ class HistoryService:
         if row is None:
             raise HistoryItemNotFoundError
         return row
+
+    async def get_picture(self, item_id: uuid.UUID, *, thumbnail: bool) -> bytes:
+        """The JPEG that is kept of a detection's image.
+
+        Raises:
+            HistoryItemNotFoundError: no such item, or another person's.
+            PictureNotFoundError: the item has none.
+        """
+        picture = await self._repository.read_picture(item_id, thumbnail=thumbnail)
+        if picture is None:
+            await self.get(item_id)
+            raise PictureNotFoundError
+        return picture
+
+    async def check_picture(self, item_id: uuid.UUID) -> None:
+        """Raises as `get_picture`, without reading the picture."""
+        row = await self.get(item_id)
+        if isinstance(row, Stream) or row.picture is None:
+            raise PictureNotFoundError
 
     async def delete(self, item_id: uuid.UUID) -> None:
         """Raises `HistoryItemNotFoundError`, also for another person's item."""

@@ -37,6 +37,7 @@ class PageSettings(Schema):
 
     anonymous_inference: bool
     registration_open: bool
+    keep_images: bool
     has_session: bool
     """Whether the browser sent a session cookie, be it valid or not."""
 
@@ -66,5 +67,6 @@ async def page_settings(request: Request, response: Response) -> PageSettings:
     return PageSettings(
         anonymous_inference=settings.anonymous_inference,
         registration_open=settings.registration_open,
+        keep_images=settings.keep_images,
         has_session=get_authenticator(request).session_cookie in request.cookies,
     )

@@ -104,6 +104,23 @@ def expect_boxes(page: Page, labels: set[str]) -> None:
     expect(page.locator(others)).to_have_count(0)
 
 
+def find_boxes(
+    page: Page, *, scale_to: float
+) -> list[tuple[str | None, tuple[float, float, float, float]]]:
+    """The boxes over the picture by label, as if the picture had a width of `scale_to` pixels."""
+    picture = page.locator("[data-picture]").bounding_box()
+    assert picture is not None
+    scale = scale_to / picture["width"]
+    found = []
+    for box in page.locator(".box").all():
+        place = box.bounding_box()
+        assert place is not None
+        left, top = (place["x"] - picture["x"]) * scale, (place["y"] - picture["y"]) * scale
+        right, bottom = left + place["width"] * scale, top + place["height"] * scale
+        found.append((box.get_attribute("data-label"), (left, top, right, bottom)))
+    return found
+
+
 def read_csv(download: Download) -> list[dict[str, str]]:
     """The rows of a downloaded CSV by its line of names."""
     with download.path().open(newline="", encoding="utf-8") as file:

@@ -1,13 +1,22 @@
 """The history: list, filter, details, delete with undo, export."""
 
+import re
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.pages import PASSWORD, expect_boxes, png, read_csv
-from tests.browser.scenes import Scene
+from tests.browser.pages import (
+    PASSWORD,
+    Complaints,
+    expect_boxes,
+    find_boxes,
+    png,
+    read_csv,
+)
+from tests.browser.scenes import HEIGHT, WIDTH, Scene, overlap
 from tests.browser.serving import Server
 
 TEXTS = 35
@@ -87,10 +96,51 @@ def test_words_are_searched_for_and_marked_and_stay_in_the_address(
     expect(history.get_by_role("heading", name="Nothing matches")).to_be_visible()
 
 
-def test_details_show_the_boxes_on_the_outline_of_the_picture(history: Page, scene: Scene) -> None:
+def test_details_show_the_picture_with_its_boxes(
+    history: Page, client: httpx.Client, scene: Scene
+) -> None:
+    # So large that a smaller copy is kept: the boxes are of the original.
+    large = scene.picture.resize((WIDTH * 3, HEIGHT * 3))
+    files = {"image": ("large.png", png(large), "image/png")}
+    client.post("/object-detection?threshold=0.5", files=files).raise_for_status()
+    history.reload()
+    history.get_by_role("link", name="large.png").click()
+    expect_boxes(history, scene.labels)
+    expect(history.get_by_text("1920 \u00d7 1440")).to_be_visible()
+
+    image = history.locator("[data-picture]")
+    expect(image).to_have_js_property("naturalWidth", 1024)
+    drawn = find_boxes(history, scale_to=WIDTH)
+    for digit in scene.digits:
+        assert any(
+            label == digit.label and overlap(box, digit.box) > 0.5 for label, box in drawn
+        ), f"{digit} is not among {drawn}"
+
+    rows = history.locator(".objects tbody tr")
+    rows.first.focus()
+    expect(history.locator(".box").first).to_have_class(re.compile("box-selected"))
+    history.locator(".box").nth(1).hover()
+    expect(rows.nth(1)).to_have_class(re.compile("row-selected"))
+
+    with history.expect_download() as download:
+        history.get_by_role("button", name="Save PNG").click()
+    with Image.open(download.value.path()) as picture:
+        assert picture.size == (1024, 768)
+
+
+def test_the_list_has_thumbnails_of_pictures(history: Page) -> None:
+    thumbnail = records(history).first.locator("img")
+    expect(thumbnail).to_have_js_property("naturalWidth", 160)
+    expect(records(history).nth(1).locator("img")).to_have_count(0)
+
+
+def test_details_show_the_boxes_on_the_outline_where_no_picture_is_kept(
+    history: Page, scene: Scene, complaints: Complaints
+) -> None:
+    complaints.expect("404")
+    history.route("**/history/*/image", lambda route: route.fulfill(status=404))
     history.get_by_role("link", name="scene.png").click()
     expect_boxes(history, scene.labels)
-    expect(history.get_by_text("640 \u00d7 480")).to_be_visible()
     frame = history.locator(".picture-outline").bounding_box()
     assert frame is not None
     assert frame["width"] / frame["height"] == pytest.approx(640 / 480, rel=0.02)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.pages import Complaints, expect_boxes, png, upload
+from tests.browser.pages import Complaints, expect_boxes, find_boxes, png, upload
 from tests.browser.scenes import WIDTH, Scene, overlap
 
 
@@ -25,16 +25,7 @@ def uploaded(member: Page, scene: Scene) -> Page:
 
 
 def test_the_digits_are_boxed_where_they_are(uploaded: Page, scene: Scene) -> None:
-    picture = uploaded.locator("[data-picture]").bounding_box()
-    assert picture is not None
-    scale = WIDTH / picture["width"]
-    drawn = []
-    for box in boxes(uploaded).all():
-        place = box.bounding_box()
-        assert place is not None
-        left, top = (place["x"] - picture["x"]) * scale, (place["y"] - picture["y"]) * scale
-        right, bottom = left + place["width"] * scale, top + place["height"] * scale
-        drawn.append((box.get_attribute("data-label"), (left, top, right, bottom)))
+    drawn = find_boxes(uploaded, scale_to=WIDTH)
     for digit in scene.digits:
         assert any(
             label == digit.label and overlap(box, digit.box) > 0.5 for label, box in drawn

@@ -103,7 +103,7 @@ class TestOneImage:
         (item,) = await person.history()
         assert item["id"] == body["id"]
         assert item["kind"] == "image"
-        assert item["input"] == {"name": "picture.jpg"}
+        assert item["input"] == {"name": "picture.jpg", "has_picture": True}
         assert (item["model"], item["version"]) == (body["model"], body["version"])
         assert item["result"] == {"objects": body["objects"], "image": body["image"]}
 

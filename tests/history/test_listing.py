@@ -72,7 +72,7 @@ async def test_items_have_the_shape_of_the_contract(
             "model": "yolos",
             "version": "beef",
             "created_at": "2026-11-01T11:50:00.000Z",
-            "input": {"name": "cat.jpg"},
+            "input": {"name": "cat.jpg", "has_picture": False},
             "result": {
                 "objects": [{"box": [0.0, 1.0, 20.5, 30.0], "label": "cat", "score": 0.9}],
                 "image": {"width": 40, "height": 30},
@@ -310,7 +310,7 @@ async def test_every_call_needs_an_identity(app: FastAPI) -> None:
                 )
                 assert answer.status_code == 401, (method, path)
                 assert answer.json()["code"] == "unauthorized"
-        assert calls == 10
+        assert calls == 11
 
 
 def test_labels_survive_being_joined() -> None:

@@ -9,6 +9,8 @@ class Session extends EventTarget {
   /** Whether the server predicts for callers who have not signed in. */
   anonymous = false;
   registrationOpen = true;
+  /** Whether the history keeps copies of the pictures that a person uploads. */
+  keepsImages = true;
   /** @type {Promise<Array<any>>|null} */
   #models = null;
 
@@ -18,6 +20,7 @@ class Session extends EventTarget {
       const { data } = await call("GET", "/page-settings");
       this.anonymous = data.anonymous_inference;
       this.registrationOpen = data.registration_open;
+      this.keepsImages = data.keep_images;
       // Asking who a stranger is would only be refused.
       if (data.has_session) await this.refresh();
     } catch (error) {

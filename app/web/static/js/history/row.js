@@ -8,7 +8,7 @@ import { icon } from "../ui/icons.js";
 const SIGNS = { text: "text", image: "image", stream: "live" };
 
 /** Letters of a text that stand before the words that were searched for. */
-const LEAD = 30;
+const LEAD = 24;
 
 /**
  * @param {any} item of `GET /history`
@@ -21,12 +21,13 @@ export function recordRow(item, words, onDelete) {
   return h(
     "li.record",
     { dataset: { record: item.id } },
-    h("span.record-icon", {}, icon(SIGNS[item.kind] ?? "info", 20)),
+    h("span.record-icon", {}, sign(item)),
     h(
       "div.record-body",
       {},
       h(
-        "a.record-title.clip",
+        // Room for the words that were searched for, on a phone too.
+        words ? "a.record-title.clip-2" : "a.record-title.clip",
         { href: `#/history/${encodeURIComponent(item.id)}` },
         marked(item.kind === "text" ? excerpt(title, words) : title, words),
       ),
@@ -46,6 +47,31 @@ export function recordRow(item, words, onDelete) {
       icon("trash", 17),
     ),
   );
+}
+
+/**
+ * Where the kept copy of a record's picture is.
+ *
+ * @param {string} id
+ */
+export function pictureUrl(id) {
+  return `/history/${encodeURIComponent(id)}/image`;
+}
+
+/** A thumbnail of the picture where one is kept, else the kind's icon. */
+function sign(item) {
+  const symbol = icon(SIGNS[item.kind] ?? "info", 20);
+  if (!item.input?.has_picture) return symbol;
+  const picture = h("img.record-thumb", {
+    src: `${pictureUrl(item.id)}?size=thumbnail`,
+    // The title beside it says the same.
+    alt: "",
+    width: 48,
+    height: 48,
+    loading: "lazy",
+    onerror: () => picture.replaceWith(symbol),
+  });
+  return picture;
 }
 
 function feedbackNote({ label, comment }, words) {

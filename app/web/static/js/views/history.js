@@ -51,7 +51,13 @@ class HistoryView {
           "div",
           {},
           h("h1", { tabindex: -1 }, "History"),
-          h("p", {}, "Kept for you alone. Pictures themselves are not kept, only what was found in them."),
+          h(
+            "p",
+            {},
+            session.keepsImages
+              ? "Kept for you alone. Of pictures a smaller copy is kept, of streams only figures."
+              : "Kept for you alone. Pictures themselves are not kept, only what was found in them.",
+          ),
         ),
         this.csv,
       ),
@@ -161,7 +167,9 @@ class HistoryView {
     );
     fill(this.end);
     this.more(true);
-    historyCharts(this.charts, { from: this.query.from, to: this.query.to }, this.#reading.signal);
+    // The figures are of everything in the span, and would stand before what was searched for.
+    if (this.filter.q) fill(this.charts);
+    else historyCharts(this.charts, { from: this.query.from, to: this.query.to }, this.#reading.signal);
   }
 
   async more(isFirst = false) {

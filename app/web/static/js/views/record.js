@@ -2,18 +2,20 @@
 import { call } from "../api.js";
 import { setLabelOrder } from "../detect/colors.js";
 import { boxLayer } from "../detect/boxlayer.js";
+import { annotated } from "../detect/draw.js";
 import { objectTable } from "../detect/objecttable.js";
 import { deleteWithUndo } from "../history/delete.js";
-import { summary } from "../history/row.js";
+import { pictureUrl, summary } from "../history/row.js";
 import { go } from "../router.js";
 import { session } from "../session.js";
 import { correction } from "../text/correction.js";
 import { bars } from "../ui/bars.js";
 import { codeBlock } from "../ui/code.js";
 import { fill, h } from "../ui/dom.js";
+import { download, stem } from "../ui/files.js";
 import { count, dateTime, duration, ms, shortVersion } from "../ui/format.js";
 import { icon } from "../ui/icons.js";
-import { loading } from "../ui/states.js";
+import { busy, loading } from "../ui/states.js";
 import { signInFirst } from "./auth.js";
 
 /**
@@ -80,25 +82,69 @@ function imageBody(item) {
   const { objects, image } = item.result;
   const layer = boxLayer((at) => table.select(at));
   const table = objectTable((at) => layer.select(at));
-  const frame = h(
-    "div.picture.picture-outline",
-    { style: { aspectRatio: `${image.width} / ${image.height}` } },
-    layer.element,
-    objects.length === 0 && h("p.picture-busy", {}, "No objects were found."),
-  );
+  const place = h("div.stack");
+  const showOutline = () =>
+    fill(
+      place,
+      h(
+        "div.picture.picture-outline",
+        { style: { aspectRatio: `${image.width} / ${image.height}` } },
+        layer.element,
+        objects.length === 0 && h("p.picture-busy", {}, "No objects were found."),
+      ),
+      h(
+        "p.small.muted",
+        {},
+        "No copy of this picture is kept: this is where the objects were, in a frame of its shape.",
+      ),
+    );
+  if (item.input.has_picture) fill(place, pictureOf(item, layer, showOutline));
+  else showOutline();
   layer.show(objects, image);
   table.show(objects);
-  return h(
-    "section.stack",
-    {},
-    frame,
-    h(
-      "p.small.muted",
-      {},
-      "Pictures are not kept: this is where the objects were, in a frame of the picture's shape.",
-    ),
-    table.element,
+  return h("section.stack", {}, place, table.element);
+}
+
+/** The kept copy under its boxes, and what can be done with it. */
+function pictureOf(item, layer, onMissing) {
+  const { objects, image } = item.result;
+  const name = item.input.name || "picture";
+  const problem = h("div");
+  const picture = h("img", {
+    src: pictureUrl(item.id),
+    alt: `The picture ${name}`,
+    width: image.width,
+    height: image.height,
+    dataset: { picture: "" },
+    onerror: onMissing,
+  });
+  const save = h(
+    "button.btn.btn-small",
+    {
+      type: "button",
+      onclick: () =>
+        busy(save, problem, async () => {
+          const size = { width: picture.naturalWidth, height: picture.naturalHeight };
+          download(await annotated(picture, size, objects, image), `${stem(name)}_detected.png`);
+        }),
+    },
+    icon("image", 15),
+    "Save PNG",
   );
+  return [
+    h("div.picture", {}, picture, layer.element),
+    h(
+      "div.row-between",
+      {},
+      h(
+        "p.small.muted",
+        {},
+        objects.length ? "A smaller copy of the picture is kept." : "No objects were found in this picture.",
+      ),
+      save,
+    ),
+    problem,
+  ];
 }
 
 function streamBody(item) {

@@ -80,7 +80,9 @@ class UploadView {
       h(
         "p.small.muted",
         {},
-        "JPEG, PNG or WebP. They are looked at and not kept; the objects found go to your history.",
+        session.user && session.keepsImages
+          ? "JPEG, PNG or WebP. A small copy and the objects found go to your history."
+          : "JPEG, PNG or WebP. They are looked at and not kept.",
       ),
       this.input,
     );
