@@ -115,7 +115,10 @@ async def _list_users(_arguments: argparse.Namespace, settings: Settings) -> Non
     async with _accounts(settings) as accounts:
         for user in await accounts.list_users():
             role = "admin" if user.is_admin else "user"
-            print(f"{user.id}  {user.created_at:%Y-%m-%d %H:%M:%SZ}  {role:<5}  {user.email}")
+            state = "" if user.is_active else "  (disabled)"
+            print(
+                f"{user.id}  {user.created_at:%Y-%m-%d %H:%M:%SZ}  {role:<5}  {user.email}{state}"
+            )
 
 
 def _read_password(*, from_stdin: bool) -> str:

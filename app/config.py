@@ -122,6 +122,9 @@ class Settings(BaseSettings):
         ),
     )
     registration_open: bool = Field(True, description="Whether anybody may sign up.")
+    registrations_per_minute: int = Field(
+        10, ge=1, description="Limit per address on attempts to sign up."
+    )
     access_token_lifetime_s: int = Field(
         86_400, ge=60, description="Life of a bearer token, in seconds."
     )

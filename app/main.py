@@ -10,6 +10,7 @@ from fastapi.telemetry import TelemetryConfig
 from loguru import logger
 
 from app import __version__
+from app.administration.endpoints import router as administration_router
 from app.auth.authenticator import Authenticator
 from app.auth.dependencies import declare_security_schemes
 from app.auth.endpoints import router as auth_router
@@ -228,6 +229,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         detection_router,
         auth_router,
         history_router,
+        administration_router,
         monitoring_router,
         web_router,
     ):

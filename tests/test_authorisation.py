@@ -82,6 +82,9 @@ ROUTES: dict[tuple[str, str], Row] = {
     ("POST", "/predictions/batch"): personal(200, {"texts": ["computer"]}, "json"),
     ("POST", "/object-detection"): personal(200, _IMAGE, "files"),
     ("DELETE", "/cache"): Row(401, 403, 403, 204),
+    ("GET", "/admin/users"): Row(401, 403, 403, 200),
+    ("PATCH", "/admin/users/{user_id}"): Row(401, 403, 403, 200, {"is_active": False}, "json"),
+    ("DELETE", "/admin/users/{user_id}"): Row(401, 403, 403, 204),
     ("GET", "/models"): personal(200),
     ("GET", "/models/{name:path}"): personal(200),
     ("GET", "/history"): personal(200),
@@ -121,6 +124,7 @@ def test_every_route_has_its_row(app: FastAPI) -> None:
 class Things:
     """What the owner has, which paths name."""
 
+    user_id: str
     item_id: str
     picture_id: str
     token_id: str
@@ -128,7 +132,8 @@ class Things:
 
     def fill(self, path: str) -> str:
         filled = (
-            path.replace("{id}/image", f"{self.picture_id}/image")
+            path.replace("{user_id}", self.user_id)
+            .replace("{id}/image", f"{self.picture_id}/image")
             .replace("{id}", self.item_id)
             .replace("{id:uuid}", self.item_id)
             .replace("{token_id}", self.token_id)
@@ -149,7 +154,13 @@ async def things(app: FastAPI, owner: Person) -> Things:
     await owner.http.post(f"/history/{item_id}/feedback", json={"label": "x"})
     issued = await Accounts(app.state.authenticator).create_api_key(owner.user_id, "spare", None)
     detection = await owner.http.post("/object-detection", files=_IMAGE)
-    return Things(item_id, detection.json()["id"], str(issued.row.id), answer.json()["model"])
+    return Things(
+        user_id=str(owner.user_id),
+        item_id=item_id,
+        picture_id=detection.json()["id"],
+        token_id=str(issued.row.id),
+        model=answer.json()["model"],
+    )
 
 
 async def call(

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from io import StringIO
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.auth.models import User
 from app.auth.security import make_password_context
 from app.cli import main
 from app.config import get_settings
-from app.database import Database
+from app.database import Database, now
 from tests.databases import ROOT, temporary_database
 
 Cli = Callable[..., Awaitable[tuple[int, str, str]]]
@@ -83,6 +83,13 @@ async def test_makes_an_administrator(cli: Cli, url: str) -> None:
     code, stdout, stderr = await cli(url, "users", "list")
     assert code == 0
     assert f"admin  {email}\n" in stdout
+
+    database = Database(url)
+    async with database.engine.begin() as connection:
+        await connection.execute(update(User).where(User.email == email).values(disabled_at=now()))
+    await database.close()
+    _, stdout, _ = await cli(url, "users", "list")
+    assert f"admin  {email}  (disabled)\n" in stdout
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from sqlalchemy import update
 
+from app.auth.models import User
+from app.database import Database
 from tests.databases import temporary_database
 from tests.support.gunicorn import Gunicorn, running_gunicorn
 from tests.support.service import BASE_URL
@@ -19,25 +22,32 @@ from tests.support.service import BASE_URL
 _CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 # Not the one of the examples, with which schemathesis would delete the account.
 _PASSWORD = "a password that nobody generates"
+_ADMINISTRATION = r"^/admin/"
 # They revoke what the other calls are made with, so they have a run and a key of their own.
 _REVOKING = r"^/logout$|^/me/tokens/\{token_id\}$"
 
 
 @pytest.fixture(scope="module")
+async def database_url() -> AsyncIterator[str]:
+    async with temporary_database("sqlite") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
 async def server(
-    detection_model: Path, tmp_path_factory: pytest.TempPathFactory
+    database_url: str, detection_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gunicorn]:
     folder = tmp_path_factory.mktemp("contract")
     async with (
-        temporary_database("sqlite") as url,
         # Guessing at passwords is what schemathesis does for a living.
         running_gunicorn(
-            url,
+            database_url,
             detection_model,
             folder,
             workers=1,
             SIGN_IN_ATTEMPTS="1000000",
             SIGN_IN_ATTEMPTS_PER_ADDRESS="1000000",
+            REGISTRATIONS_PER_MINUTE="1000000",
         ) as server,
     ):
         yield server
@@ -91,6 +101,25 @@ async def test_revoking_keeps_its_promises(server: Gunicorn, tmp_path: Path) -> 
         tmp_path,
         *("--include-path-regex", _REVOKING, "--max-examples", "10"),
     )
+
+
+async def test_administration_keeps_its_promises(
+    server: Gunicorn, database_url: str, tmp_path: Path
+) -> None:
+    email = "eve@lookout-contract.org"
+    key = await make_key(server, email)
+    database = Database(database_url)
+    async with database.engine.begin() as connection:
+        await connection.execute(update(User).where(User.email == email).values(is_admin=True))
+    await database.close()
+    async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": key}) as http:
+        # What is tested is not the refusal of other people.
+        assert (await http.get("/admin/users")).status_code == 200
+        report = await run_schemathesis(
+            server, key, tmp_path, *("--include-path-regex", _ADMINISTRATION, "-n", "10")
+        )
+        assert "Tested: 3" in report
+        assert (await http.get("/admin/users")).status_code == 200
 
 
 @pytest.fixture

@@ -56,6 +56,13 @@ class Authenticator:
             redis=self._redis,
             clock=clock,
         )
+        self.registration_limit = SharedRateLimiter(
+            settings.registrations_per_minute,
+            name="registration",
+            refusal="Too many attempts to sign up from this address. Wait a moment.",
+            redis=self._redis,
+            clock=clock,
+        )
         self.request_limit: SharedRateLimiter | None = None
         if settings.requests_per_minute is not None:
             self.request_limit = SharedRateLimiter(

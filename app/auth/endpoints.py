@@ -39,10 +39,10 @@ def _forbid_storing(response: Response) -> None:
     summary="Sign up",
     description="Open an account. Then get a token with `POST /token`, or sign in by cookie with "
     "`POST /login`. An email is one account, whatever its letters' case.",
-    responses=error_responses(400, 403, 503),
+    responses=error_responses(400, 403, 429, 503),
 )
-async def register(body: schemas.RegisterRequest, accounts: AccountsDep) -> User:
-    return await accounts.register(body.email, body.password)
+async def register(body: schemas.RegisterRequest, request: Request, accounts: AccountsDep) -> User:
+    return await accounts.register(body.email, body.password, get_address(request.scope))
 
 
 @router.post(
@@ -50,8 +50,9 @@ async def register(body: schemas.RegisterRequest, accounts: AccountsDep) -> User
     response_model=schemas.BearerToken,
     summary="Get a bearer token",
     description="The OAuth2 password form: `username` is your email. The answer for an unknown "
-    "email and for a wrong password is the same.",
-    responses=error_responses(401, 409, 429, 503),
+    "email and for a wrong password is the same. An account that an administrator has disabled "
+    "gets none (403).",
+    responses=error_responses(401, 403, 409, 429, 503),
 )
 async def create_token(
     request: Request,

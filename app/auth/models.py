@@ -29,6 +29,12 @@ class User(Base):
     password_hash: Mapped[str] = mapped_column(String(255))
     is_admin: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    disabled_at: Mapped[datetime | None]
+    """Since when nobody may use it; null for an account that is in use."""
+
+    @property
+    def is_active(self) -> bool:
+        return self.disabled_at is None
 
 
 class AccessToken(Base):

@@ -27,7 +27,10 @@ class Identity:
 async def find_identity(
     session: AsyncSession, token_hash: bytes, kind: TokenKind, moment: datetime
 ) -> Identity | None:
-    """The identity behind a token of that kind which has not expired at `moment`."""
+    """The identity behind a token of that kind which has not expired at `moment`.
+
+    Tokens of a disabled account stand for nobody.
+    """
     statement = (
         select(
             AccessToken.id,
@@ -43,6 +46,7 @@ async def find_identity(
             AccessToken.token_hash == token_hash,
             AccessToken.kind == kind,
             or_(AccessToken.expires_at.is_(None), AccessToken.expires_at > moment),
+            User.disabled_at.is_(None),
         )
     )
     row = (await session.execute(statement)).one_or_none()
@@ -75,11 +79,15 @@ async def claim_account(
     A password is verified outside the transaction, because that is slow. This update comes first
     in each transaction that trusts it: it takes the row's lock (SQLite: the write lock), so
     that a password change and a sign-in with the old password exclude each other.
-    False: the password has changed, or the account is gone.
+    False: the password has changed, or the account is disabled or gone.
     """
     statement = (
         update(User)
-        .where(User.id == user_id, User.password_hash == verified_hash)
+        .where(
+            User.id == user_id,
+            User.password_hash == verified_hash,
+            User.disabled_at.is_(None),
+        )
         .values(**{"password_hash": verified_hash, **values})
         .execution_options(synchronize_session=False)
     )

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.auth import repository
 from app.auth.authenticator import Authenticator
 from app.auth.models import AccessToken, TokenKind, User
+from app.auth.rate_limit import group_address
 from app.auth.security import hash_token, make_token, normalize_email
 from app.auth.sign_in_limit import WrongPasswordGivenError
 from app.database import new_id, now
@@ -53,6 +54,13 @@ class WrongPasswordError(WrongPasswordGivenError, ForbiddenError):
 
     code = "wrong_password"
     detail = "The current password is wrong."
+
+
+class AccountDisabledError(ForbiddenError):
+    """Told to who knows the password only."""
+
+    code = "account_disabled"
+    detail = "This account is disabled. Ask the administrator."
 
 
 class AccountChangedError(ConflictError):
@@ -102,13 +110,17 @@ class Accounts:
         self._sessions = authenticator.database.sessions
         self._passwords = authenticator.passwords
 
-    async def register(self, email: str, password: str) -> User:
+    async def register(self, email: str, password: str, address: str | None = None) -> User:
         """Open an account, if registration is open.
 
-        Raises RegistrationClosedError, EmailAlreadyExistsError.
+        Each attempt from `address` counts, also that with an email which is taken: who tries many
+        would learn whose they are, and each hash costs memory and time. Raises
+        RegistrationClosedError, TooManyRequestsError, EmailAlreadyExistsError.
         """
         if not self._settings.registration_open:
             raise RegistrationClosedError
+        if address is not None:
+            await self._authenticator.registration_limit.check(group_address(address))
         return await self.create(email, password)
 
     async def create(self, email: str, password: str, *, is_admin: bool = False) -> User:
@@ -152,7 +164,8 @@ class Accounts:
         """Check the password and issue a bearer token or a session named after the client.
 
         Raises WrongCredentialsError, after the same work for an unknown email and a wrong
-        password, and TooManySignInsError after too many of them, by email or by `address`.
+        password, TooManySignInsError after too many of them, by email or by `address`, and
+        AccountDisabledError after the right one.
         """
         # Spelled as the account is, so that no other spelling has attempts of its own.
         spelling = _normalize_or_empty(email)
@@ -176,6 +189,8 @@ class Accounts:
             check = await self._passwords.verify(password, verified_hash)
             if user is None or not check.ok:
                 raise WrongCredentialsError
+            if not user.is_active:
+                raise AccountDisabledError
             issued = _issue(user.id, kind, client_name, now() + timedelta(seconds=lifetime_s))
             async with self._transaction() as work:
                 if await repository.claim_account(

@@ -32,6 +32,8 @@ class Server:
             # Sessions outlive a restart, and no hub is asked for a model.
             "SECRET_KEY": "a key for tests of the browser, and for nothing else",
             "HF_HUB_OFFLINE": "1",
+            # All who sign up in these tests come from one address.
+            "REGISTRATIONS_PER_MINUTE": "1000000",
             **settings,
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,6 +65,17 @@ class Server:
             except httpx.TransportError:
                 pass
             time.sleep(0.2)
+
+    def run_cli(self, *arguments: str, typed: str = "") -> None:
+        """Carry out a command of `app.cli` on the server's database."""
+        subprocess.run(
+            [sys.executable, "-m", "app.cli", *arguments],
+            cwd=ROOT,
+            env=self._environment,
+            input=typed.encode(),
+            check=True,
+            capture_output=True,
+        )
 
     def stop(self) -> None:
         """Stop as a service manager does, and return when the process has gone."""

@@ -15,6 +15,7 @@ const ROUTES = [
   { path: "/history/:id", title: "Record", nav: "history", load: () => import("./views/record.js") },
   { path: "/models", title: "Models", nav: "models", load: () => import("./views/models.js") },
   { path: "/account", title: "Account", nav: "account", load: () => import("./views/account.js") },
+  { path: "/users", title: "Users", nav: "account", load: () => import("./views/users.js") },
 ];
 
 async function boot() {

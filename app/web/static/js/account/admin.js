@@ -1,4 +1,4 @@
-/** For administrators: the state of the server and its cache. */
+/** For administrators: the state of the server and its cache, and the way to the accounts. */
 import { call } from "../api.js";
 import { fill, h } from "../ui/dom.js";
 import { busy, errorBanner } from "../ui/states.js";
@@ -27,7 +27,13 @@ export function adminCard() {
     h("h2", {}, "Server"),
     state,
     problem,
-    h("div.row", {}, clear, h("a.btn", { href: "/metrics" }, "Metrics")),
+    h(
+      "div.row",
+      {},
+      h("a.btn.btn-primary", { href: "#/users" }, "Users"),
+      clear,
+      h("a.btn", { href: "/metrics" }, "Metrics"),
+    ),
   );
 }
 
