@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, status
 from starlette.requests import HTTPConnection
 
-from app.administration.schemas import UserDetails, UsersQuery, UserUpdate
+from app.administration.schemas import UserDetails, UsersPage, UsersQuery, UserUpdate
 from app.administration.service import Administration, UserSummary
 from app.auth.dependencies import AdminCaller, get_authenticator
 from app.exceptions import UnauthorizedError
-from app.schemas import Page, error_responses
+from app.schemas import error_responses
 
 router = APIRouter(prefix="/admin", tags=["Administration"])
 
@@ -36,13 +36,13 @@ UserId = Annotated[uuid.UUID, Path(description="The account's id.")]
 @router.get("/users", summary="List the accounts", responses=error_responses(401, 403))
 async def list_users(
     _admin_id: AdminId, query: Annotated[UsersQuery, Query()], administration: AdministrationDep
-) -> Page[UserDetails]:
+) -> UsersPage:
     """All accounts, newest first, page by page. For administrators.
 
     Send the `next_cursor` of a page as `cursor` to read the next one, with the same `q`.
     """
     users, next_cursor = await administration.list_page(query.q, query.cursor, query.limit)
-    return Page[UserDetails](
+    return UsersPage(
         items=[UserDetails.model_validate(user) for user in users], next_cursor=next_cursor
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from app.auth.schemas import UserRead
-from app.schemas import Request, UtcTime
+from app.schemas import Page, Request, UtcTime
 
 
 class UsersQuery(Request):
@@ -33,9 +33,9 @@ class UsersQuery(Request):
 class UserDetails(UserRead):
     """An account as administrators see it."""
 
-    is_admin: bool = Field(description="May manage the service.")
-    is_active: bool = Field(description="False: disabled, nobody gets in with it.")
-    disabled_at: UtcTime | None
+    is_admin: bool = Field(description="May manage the service.", examples=[False])
+    is_active: bool = Field(description="False: disabled, nobody gets in with it.", examples=[True])
+    disabled_at: UtcTime | None = Field(description="Null while it is active.", examples=[None])
     records: int = Field(description="Items in its history.", examples=[128])
     last_seen_at: UtcTime | None = Field(
         description="Last use of a session, token or API key that there still is, to the minute; "
@@ -43,10 +43,16 @@ class UserDetails(UserRead):
     )
 
 
+class UsersPage(Page[UserDetails]):
+    """A page of the accounts."""
+
+
 class UserUpdate(Request):
     """The fields to change; the others stay."""
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+    model_config = ConfigDict(
+        json_schema_extra={"minProperties": 1, "examples": [{"is_active": False}]}
+    )
 
     # Factories keep the placeholders out of the OpenAPI document; an unset field is never read.
     is_admin: StrictBool = Field(

@@ -147,7 +147,8 @@ class TextInput(Schema):
 class ImageInput(Schema):
     name: str | None = Field(description="The uploaded file's name.", examples=["cat.jpg"])
     has_picture: bool = Field(
-        description="Whether `GET /history/{id}/image` answers a copy of the picture."
+        description="Whether `GET /history/{id}/image` answers a copy of the picture.",
+        examples=[True],
     )
 
 

@@ -18,6 +18,7 @@ from tests.browser.pages import (
 )
 from tests.browser.scenes import HEIGHT, WIDTH, Scene, overlap
 from tests.browser.serving import Server
+from tests.browser.test_look import check
 
 TEXTS = 35
 
@@ -92,6 +93,9 @@ def test_words_are_searched_for_and_marked_and_stay_in_the_address(
     )
     history.get_by_label("Search").fill("rocket")
     expect(records(history).locator("mark")).to_have_text("rocket")
+    for scheme in ("light", "dark"):
+        history.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        check(history, f"history, searched, {scheme}")
     history.get_by_label("Search").fill("100% nothing")
     expect(history.get_by_role("heading", name="Nothing matches")).to_be_visible()
 

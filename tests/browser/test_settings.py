@@ -1,4 +1,5 @@
-"""The page on a server that is set up otherwise: open to everybody, closed to new accounts."""
+"""The page on a server that is set up otherwise: open to everybody, closed to new accounts,
+keeping no images."""
 
 import re
 from collections.abc import Iterator
@@ -6,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.pages import expect_boxes, png, upload
-from tests.browser.scenes import Scene
+from tests.browser.pages import PASSWORD, expect_boxes, png, sign_in, upload
+from tests.browser.scenes import HEIGHT, WIDTH, Scene
 from tests.browser.serving import Server
 
 
@@ -18,6 +19,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ANONYMOUS_INFERENCE="true",
         REGISTRATION_OPEN="false",
         MAX_STREAMS="1",
+        KEEP_IMAGES="false",
     )
     server.start()
     yield server
@@ -31,6 +33,7 @@ def test_a_visitor_predicts_without_an_account(page: Page, scene: Scene) -> None
     expect(page.locator(".seen li")).to_have_count(len(scene.digits))
 
     page.goto("/#/upload?threshold=0.5")
+    expect(page.get_by_text("They are looked at and not kept.")).to_be_visible()
     upload(page, ("scene.png", "image/png", png(scene.picture)))
     expect_boxes(page, scene.labels)
 
@@ -42,6 +45,27 @@ def test_a_visitor_predicts_without_an_account(page: Page, scene: Scene) -> None
 
     page.goto("/#/history")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_of_a_picture_that_is_not_kept_the_record_has_the_outline(
+    page: Page, scene: Scene, server: Server, email: str
+) -> None:
+    server.run_cli("users", "create-admin", email, "--password-stdin", typed=PASSWORD)
+    sign_in(page, email, PASSWORD)
+    expect(page.get_by_role("heading", name="What shall we look at?")).to_be_visible()
+    page.get_by_role("link", name="Upload").first.click()
+    expect(page.get_by_text("the objects found go to your history")).to_contain_text("not kept")
+    upload(page, ("scene.png", "image/png", png(scene.picture)))
+    expect(page.locator(".box").first).to_be_visible()
+
+    page.get_by_role("link", name="History").click()
+    expect(page.get_by_text("Pictures themselves are not kept")).to_be_visible()
+    expect(page.locator(".record img")).to_have_count(0)
+    page.get_by_role("link", name="scene.png").click()
+    expect(page.locator(".box").first).to_be_visible()
+    frame = page.locator(".picture-outline").bounding_box()
+    assert frame is not None
+    assert frame["width"] / frame["height"] == pytest.approx(WIDTH / HEIGHT, rel=0.02)
 
 
 def test_a_closed_server_offers_no_sign_up(page: Page) -> None:

@@ -80,9 +80,7 @@ class UploadView {
       h(
         "p.small.muted",
         {},
-        session.user && session.keepsImages
-          ? "JPEG, PNG or WebP. A small copy and the objects found go to your history."
-          : "JPEG, PNG or WebP. They are looked at and not kept.",
+        `JPEG, PNG or WebP. ${whatIsKept()}`,
       ),
       this.input,
     );
@@ -282,4 +280,11 @@ class UploadView {
     );
     if (focused >= 0) this.list.querySelectorAll("button")[focused]?.focus();
   }
+}
+
+function whatIsKept() {
+  if (!session.user) return "They are looked at and not kept.";
+  return session.keepsImages
+    ? "A smaller copy and the objects found go to your history."
+    : "They are looked at and not kept; the objects found go to your history.";
 }
