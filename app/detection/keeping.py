@@ -21,6 +21,8 @@ from app.inference.images import ImageLimits, open_image
 # As many as images are decoded at once for the detector.
 _THREADS = 2
 THUMBNAIL_EDGE = 160
+# Of the longest edge: a resize costs as much as all the rest.
+_ENOUGH = 0.75
 _QUALITY = 85
 _THUMBNAIL_QUALITY = 75
 
@@ -84,22 +86,23 @@ class PictureKeeper:
 def make_copy(data: bytes, limits: ImageLimits, longest_edge: int) -> PictureCopy:
     """The copy of an encoded image, and a thumbnail of it, as JPEG.
 
-    Computes: not for the event loop. Raises as `open_image` and `OpenedImage.decode`.
+    A larger image ends at `longest_edge`; a JPEG at three quarters of it or more, where that is
+    what its decoder gives without a resize. Computes: not for the event loop. Raises as
+    `open_image` and `OpenedImage.decode`.
     """
     opened = open_image(data, limits)
-    size = _fit((opened.width, opened.height), longest_edge)
-    # A JPEG that is much larger is decoded at a half, a quarter or an eighth.
-    opened.image.draft("RGB", _fit(opened.image.size, longest_edge))
+    # Decoded at a half, a quarter or an eighth, as long as that is large enough.
+    opened.image.draft("RGB", _fit(opened.image.size, longest_edge * _ENOUGH))
     picture = opened.decode()
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BILINEAR)
-    thumbnail = picture.resize(_fit(size, THUMBNAIL_EDGE), Image.Resampling.BILINEAR)
+    if max(picture.size) > longest_edge:
+        picture = picture.resize(_fit(picture.size, longest_edge), Image.Resampling.BILINEAR)
+    thumbnail = picture.resize(_fit(picture.size, THUMBNAIL_EDGE), Image.Resampling.BILINEAR)
     return PictureCopy(
         image=_encode(picture, _QUALITY), thumbnail=_encode(thumbnail, _THUMBNAIL_QUALITY)
     )
 
 
-def _fit(size: tuple[int, int], longest_edge: int) -> tuple[int, int]:
+def _fit(size: tuple[int, int], longest_edge: float) -> tuple[int, int]:
     """`size` scaled down to `longest_edge`, where it is longer; no edge vanishes."""
     scale = min(1.0, longest_edge / max(size))
     return max(1, math.ceil(size[0] * scale)), max(1, math.ceil(size[1] * scale))

@@ -35,7 +35,7 @@ async def count_pictures(app: FastAPI) -> int:
 
 async def test_the_picture_is_shown_as_it_is_seen(person: Person) -> None:
     upright = photo(1600, 800)
-    body = (await detect(person.http, with_orientation(upright, 6, "JPEG"))).json()
+    body = (await detect(person.http, with_orientation(upright, 6, "PNG"))).json()
     (item,) = await person.history()
     assert item["input"]["has_picture"]
 
