@@ -95,9 +95,15 @@ def test_words_are_searched_for_and_marked_and_stay_in_the_address(
     expect(records(history).locator("mark")).to_have_text("rocket")
     for scheme in ("light", "dark"):
         history.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        # Else colours would be looked at while they change.
+        history.reload()
+        expect(records(history).locator("mark")).to_have_text("rocket")
         check(history, f"history, searched, {scheme}")
     history.get_by_label("Search").fill("100% nothing")
     expect(history.get_by_role("heading", name="Nothing matches")).to_be_visible()
+    # What has no words in it is no search.
+    history.get_by_label("Search").fill("   ")
+    expect(records(history)).to_have_count(30)
 
 
 def test_details_show_the_picture_with_its_boxes(

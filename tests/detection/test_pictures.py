@@ -1,5 +1,6 @@
 """Uploaded images in the history: kept with their record, shown to its owner, gone with it."""
 
+import asyncio
 import io
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from app.detection.keeping import PictureKeeper, make_copy
 from app.history.models import Picture
 from app.inference.images import ImageLimits
 from tests.databases import temporary_database
+from tests.detection.support import current, gated
 from tests.support.pictures import encode, jpeg, photo, with_orientation
 from tests.support.service import Person, http_client, new_person, open_stream, running_app
+from tests.support.waiting import until
 
 LIMITS = ImageLimits(max_bytes=2**22, max_pixels=4_000_000)
 
@@ -143,6 +146,24 @@ async def test_a_bad_image_is_refused_as_ever(person: Person) -> None:
     answer = await person.http.post("/object-detection", files=files)
     assert (answer.status_code, answer.json()["code"]) == (422, "corrupt_image")
     assert await person.history() == []
+
+
+async def test_an_image_that_is_refused_at_once_costs_no_copy(app: FastAPI, person: Person) -> None:
+    async with gated(app, queue_size=1) as model:
+        model.gate.shut()
+        waiting = [asyncio.create_task(detect(person.http, jpeg()))]
+        await model.gate.has_visitor()
+        waiting.append(asyncio.create_task(detect(person.http, jpeg())))
+        await until(lambda: len(current(app).batcher) == 1)
+        keeper = PictureKeeper(longest_edge=128, limits=LIMITS)
+        app.dependency_overrides[get_picture_keeper] = lambda: keeper
+        answer = await person.http.post("/object-detection", files={"image": ("a.jpg", jpeg())})
+        assert answer.status_code == 503
+        # A pool starts its threads for its first work.
+        assert not keeper._pool._threads
+        model.gate.open()
+        await asyncio.gather(*waiting)
+    assert [item["input"]["has_picture"] for item in await person.history()] == [True, True]
 
 
 async def test_no_picture_is_kept_where_the_settings_say_so(detection_model: Path) -> None:

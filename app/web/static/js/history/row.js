@@ -63,12 +63,12 @@ function sign(item) {
   const symbol = icon(SIGNS[item.kind] ?? "info", 20);
   if (!item.input?.has_picture) return symbol;
   const picture = h("img.record-thumb", {
+    loading: "lazy",
     src: `${pictureUrl(item.id)}?size=thumbnail`,
     // The title beside it says the same.
     alt: "",
     width: 48,
     height: 48,
-    loading: "lazy",
     onerror: () => picture.replaceWith(symbol),
   });
   return picture;

@@ -148,11 +148,11 @@ class HistoryView {
 
   /** The filter as the server takes it: days begin and end where the person is. */
   get query() {
-    const { from, to, ...rest } = this.filter;
+    const { q, from, to, ...rest } = this.filter;
     const start = from && new Date(`${from}T00:00:00`);
     const end = to && new Date(`${to}T00:00:00`);
     if (end) end.setDate(end.getDate() + 1);
-    return { ...rest, from: start ? start.toISOString() : "", to: end ? end.toISOString() : "" };
+    return { q: q.trim(), ...rest, from: start ? start.toISOString() : "", to: end ? end.toISOString() : "" };
   }
 
   restart() {
