@@ -6,8 +6,10 @@ GUNICORN_CMD_ARGS, for example `--bind unix:/run/lookout/socket`.
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 # Set before the settings are read and before prometheus_client is imported: each worker inherits
@@ -27,6 +29,8 @@ from pydantic import ValidationError  # noqa: E402
 from app.config import get_settings  # noqa: E402
 from app.monitoring.logging import configure_logging  # noqa: E402
 
+# SIGHUP has this file read again, for settings that have changed.
+get_settings.cache_clear()
 try:
     _settings = get_settings()
 except ValidationError as error:
@@ -54,7 +58,7 @@ preload_app = False
 # A worker whose event loop stands still that long is killed and replaced.
 timeout = 60
 # Requests, streams, models and history each have SHUTDOWN_TIMEOUT_S to end, one after another.
-graceful_timeout = round(4 * _settings.shutdown_timeout_s) + 5
+graceful_timeout = round(_settings.shutdown_delay_s + 4 * _settings.shutdown_timeout_s) + 5
 # Longer than nginx keeps its side open, so that it never sends on a connection we are closing.
 keepalive = 75
 if Path("/dev/shm").is_dir():
@@ -69,6 +73,18 @@ def on_starting(_server: Any) -> None:
     if "GUNICORN_PID" not in os.environ:
         for file in folder.glob("*.db"):
             file.unlink()
+
+
+def when_ready(server: Any) -> None:
+    """Let a second SIGTERM end all at once: gunicorn itself takes only SIGINT and SIGQUIT so."""
+    is_ending = False
+
+    def on_sigterm(number: int, frame: FrameType | None) -> None:
+        nonlocal is_ending
+        server.signal(signal.SIGQUIT if is_ending else number, frame)
+        is_ending = True
+
+    signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -245,6 +245,15 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         30.0, gt=0, description="Deadline of an inference request, in seconds from its arrival."
     )
+    shutdown_delay_s: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description=(
+            "How long it goes on serving at a stop, while `GET /health/ready` already answers 503: "
+            "what a load balancer needs to learn of it."
+        ),
+    )
     shutdown_timeout_s: float = Field(
         10.0, gt=0, description="How long work in progress may take to end at shutdown."
     )

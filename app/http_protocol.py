@@ -60,6 +60,8 @@ class LookoutHttpProtocol(HttpToolsProtocol):
     """
 
     head_timeout_s = HEAD_TIMEOUT_S
+    is_ending = False
+    """Set on the class while the process ends: each answer then closes its connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -96,6 +98,8 @@ class LookoutHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_began = None
         super().on_headers_complete()
+        if self.is_ending and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
         self._answers.flush()

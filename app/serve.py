@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from app.config import Settings, get_settings
 from app.http_protocol import LookoutHttpProtocol
+from app.shutdown import GracefulServer
 
 
-class Server(uvicorn.Server):
+class Server(GracefulServer):
     """Says where the pages are, once they can be opened."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -71,14 +72,14 @@ def main() -> None:
     except ValidationError as error:
         raise SystemExit(f"The settings are wrong: {error}") from None
     rest_garbage_collector()
+    # Not above: gunicorn's arbiter imports this module, and has no use for models and metrics.
+    from app.main import create_app
+
+    app = create_app(settings)
     config = uvicorn.Config(
-        "app.main:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        **uvicorn_options(settings),
+        app, host=settings.host, port=settings.port, **uvicorn_options(settings)
     )
-    server = Server(config)
+    server = Server(config, app)
     server.run()
     if not server.started:
         raise SystemExit(3)

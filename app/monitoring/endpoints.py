@@ -42,7 +42,8 @@ async def live() -> LiveResponse:
     responses=error_responses(503),
 )
 async def ready(request: Request) -> ReadyResponse:
-    """200 while the database answers, all models are loaded and no queue is full.
+    """200 while the database answers, all models are loaded, no queue is full and nobody has
+    asked the service to end.
 
     Else 503, and `detail` names the parts that fail. Send no requests here meanwhile.
     """
@@ -60,6 +61,8 @@ async def find_problems(app: FastAPI) -> dict[str, str]:
         # The last thing that the lifespan starts. A server that does not wait for it, as
         # gunicorn's own worker after 30 s, must not be sent requests.
         return {"service": "is starting"}
+    if getattr(app.state, "is_ending", False):
+        return {"service": "is shutting down"}
     problems: dict[str, str] = {}
     problem = await _find_database_problem(app)
     if problem is not None:
