@@ -27,6 +27,7 @@ from gunicorn import glogging  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
 from app.config import get_settings  # noqa: E402
+from app.connections import allow_files  # noqa: E402
 from app.monitoring.logging import configure_logging  # noqa: E402
 
 # SIGHUP has this file read again, for settings that have changed.
@@ -35,6 +36,9 @@ try:
     _settings = get_settings()
 except ValidationError as error:
     raise SystemExit(f"The settings are wrong: {error}") from None
+
+# The workers inherit it.
+allow_files(_settings.max_connections)
 
 
 class Logger(glogging.Logger):

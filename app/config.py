@@ -229,6 +229,17 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(
         120.0, gt=0, description="How long a body may take to arrive after its first part."
     )
+    max_connections: int = Field(
+        4096, ge=1, description="Open connections of one process, streams included."
+    )
+    max_connections_per_address: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "Open connections of one address to one process, streams and TRUSTED_PROXIES not "
+            "counted. Default: none; a proxy has a limit of its own, see deploy/nginx."
+        ),
+    )
     max_text_length: int = Field(100_000, ge=1, description="Longest text, in characters.")
     max_streams: int = Field(64, ge=0, description="Open WebSocket streams of one process.")
     max_streams_per_caller: int = Field(8, ge=0, description="Open streams of one caller.")
@@ -240,6 +251,14 @@ class Settings(BaseSettings):
         ge=1,
         description=(
             "Limit per account on requests to the models; opening a stream is one. Default: none."
+        ),
+    )
+    requests_per_minute_per_address: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "Limit per address on all requests but probes and metrics, signed in or not; opening "
+            "a stream is one. Default: none. Behind a proxy, name it in TRUSTED_PROXIES first."
         ),
     )
     request_timeout_s: float = Field(

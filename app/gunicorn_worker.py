@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
@@ -14,6 +14,7 @@ from app.serve import rest_garbage_collector, settle_garbage_collector, uvicorn_
 from app.shutdown import GracefulServer, end_at_once
 
 _HEARTBEAT_S = 5.0
+_RETRY_PAUSE_S = 5.0
 
 
 class WorkerServer(GracefulServer):
@@ -43,11 +44,20 @@ class LookoutWorker(UvicornWorker):  # type: ignore[misc]  # it carries no types
         # How gunicorn says that it is in a hurry. Uvicorn's worker would do nothing.
         signal.signal(signal.SIGQUIT, _quit)
         heartbeat = asyncio.create_task(self._beat())
-        await server.serve(sockets=self.sockets)
+        try:
+            await server.serve(sockets=self.sockets)
+        except SystemExit:
+            # Uvicorn's way to say that the application does not start.
+            await self._give_up()
         heartbeat.cancel()
-        if not server.started:
-            # Tells gunicorn not to try again: what stops the start once stops it every time.
+
+    async def _give_up(self) -> NoReturn:
+        """At the first start, end the service: what stops it once stops it every time. Later, when
+        others serve, only this worker: gunicorn starts another in its place, and another."""
+        if self.age <= self.cfg.workers:
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
+        await asyncio.sleep(_RETRY_PAUSE_S)
+        raise SystemExit(1)
 
     async def _beat(self) -> None:
         # The server's own clock calls `callback_notify` in between only.

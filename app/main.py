@@ -11,6 +11,7 @@ from loguru import logger
 
 from app import __version__
 from app.administration.endpoints import router as administration_router
+from app.auth.address_limit import AddressLimitMiddleware
 from app.auth.authenticator import Authenticator
 from app.auth.dependencies import declare_security_schemes
 from app.auth.endpoints import router as auth_router
@@ -201,6 +202,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         limits={"/object-detection": settings.max_image_bytes + 64 * 1024},
         timeout_s=settings.body_timeout_s,
     )
+    if settings.requests_per_minute_per_address is not None:
+        app.add_middleware(AddressLimitMiddleware)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -2,6 +2,7 @@
 
 import gc
 import socket
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -9,7 +10,7 @@ from loguru import logger
 from pydantic import ValidationError
 
 from app.config import Settings, get_settings
-from app.http_protocol import LookoutHttpProtocol
+from app.connections import ConnectionLimits, LimitedProtocol, allow_files
 from app.shutdown import GracefulServer
 
 
@@ -47,9 +48,12 @@ def settle_garbage_collector() -> None:
 
 def uvicorn_options(settings: Settings) -> dict[str, Any]:
     """What is the same in every way of serving."""
+    limits = ConnectionLimits(
+        settings.max_connections, settings.max_connections_per_address, settings.trusted_proxies
+    )
     return {
         "loop": "uvloop",
-        "http": LookoutHttpProtocol,
+        "http": partial(LimitedProtocol, limits=limits),
         # Loguru has the one configuration of all loggers, and we write the access log.
         "log_config": None,
         "access_log": False,
@@ -75,6 +79,7 @@ def main() -> None:
     # Not above: gunicorn's arbiter imports this module, and has no use for models and metrics.
     from app.main import create_app
 
+    allow_files(settings.max_connections)
     app = create_app(settings)
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, **uvicorn_options(settings)

@@ -73,6 +73,15 @@ class Authenticator:
                 redis=self._redis,
                 clock=clock,
             )
+        self.address_limit: SharedRateLimiter | None = None
+        if settings.requests_per_minute_per_address is not None:
+            self.address_limit = SharedRateLimiter(
+                settings.requests_per_minute_per_address,
+                name="address",
+                refusal="Too many requests come from your address. Wait a moment.",
+                redis=self._redis,
+                clock=clock,
+            )
         counters: Counters = MemoryCounters(clock=clock)
         if self._redis is not None:
             counters = SharedCounters(self._redis, MemoryCounters(clock=clock))

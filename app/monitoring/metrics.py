@@ -30,6 +30,12 @@ HTTP_REQUESTS_IN_PROGRESS = Gauge(
     multiprocess_mode="livesum",
 )
 
+CONNECTIONS_REFUSED = Counter(
+    "lookout_connections_refused_total",
+    "Connections over a limit: of the process, or of their address.",
+    ["reason"],
+)
+
 # Inference
 
 INFERENCE_ITEMS = Counter(

@@ -182,14 +182,51 @@ async def test_plain_http_is_sent_to_tls(site: Site) -> None:
     assert answer.headers["location"] == "https://localhost/docs?x=1"
 
 
-async def test_the_client_cannot_choose_its_address(site: Site) -> None:
-    async with site.client() as client:
-        headers = {"X-Forwarded-For": "203.0.113.66", "X-Request-ID": "spoof"}
-        await client.get("/me/tokens", headers=headers)
+async def test_the_client_has_its_own_address_and_cannot_choose_another(site: Site) -> None:
+    # Another address of this machine than the one nginx calls from.
+    transport = httpx.AsyncHTTPTransport(verify=site.tls, local_address="127.0.0.2")
+    async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S) as client:
+        await client.get(
+            f"https://localhost:{site.https_port}/me/tokens",
+            headers={
+                "Authorization": f"Bearer {site.token}",
+                "X-Forwarded-For": "203.0.113.66",
+                "X-Request-ID": "spoof",
+            },
+        )
     await until(lambda: "spoof" in site.gunicorn.log)
     (line,) = [json.loads(it) for it in site.gunicorn.log.splitlines() if "spoof" in it]
-    assert line["client"] == "127.0.0.1"
+    assert line["client"] == "127.0.0.2"
     assert line["user_id"]
+
+
+async def test_an_address_has_so_many_requests_at_once(site: Site) -> None:
+    head = b"POST /prediction HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
+    address = "127.0.0.3"
+    writers: list[asyncio.StreamWriter] = []
+    try:
+        for _ in range(100):
+            _, writer = await asyncio.open_connection(
+                "localhost", site.https_port, ssl=site.tls, local_addr=(address, 0)
+            )
+            writers.append(writer)
+            writer.write(head)
+            await writer.drain()
+        transport = httpx.AsyncHTTPTransport(verify=site.tls, local_address=address)
+        url = f"https://localhost:{site.https_port}/health/live"
+        async with httpx.AsyncClient(transport=transport, timeout=PATIENCE_S) as client:
+            async with asyncio.timeout(PATIENCE_S):
+                # Until nginx has read the last of the heads above.
+                while (answer := await client.get(url)).status_code == 200:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        assert answer.status_code == 429
+        assert answer.json()["code"] == "too_many_connections"
+        assert answer.headers["retry-after"] == "1"
+        async with site.client() as client:
+            assert (await client.get("/health/live")).status_code == 200
+    finally:
+        for writer in writers:
+            writer.transport.abort()
 
 
 async def test_a_body_over_the_limit_gets_an_error_and_one_just_below_reaches_us(

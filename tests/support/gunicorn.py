@@ -33,6 +33,7 @@ class Gunicorn:
     process: "subprocess.Popen[bytes]"
     port: int
     log_file: Path
+    settings: dict[str, str]
 
     @property
     def url(self) -> str:
@@ -76,7 +77,7 @@ async def running_gunicorn(
         "CPU_THREADS": "1",
         **settings,
     }
-    running = Gunicorn(_start(environment, log_file), port, log_file)
+    running = Gunicorn(_start(environment, log_file), port, log_file, settings)
     try:
         await _wait_until_ready(running, workers)
         yield running
@@ -85,7 +86,10 @@ async def running_gunicorn(
         try:
             await asyncio.to_thread(running.process.wait, PATIENCE_S)
         except subprocess.TimeoutExpired:
+            for pid in running.workers():
+                os.kill(pid, signal.SIGKILL)
             running.process.kill()
+            running.process.wait()
             raise
 
 
