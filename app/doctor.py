@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import shutil
 import socket
 import stat
@@ -22,6 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
 from app.config import Settings, is_guessable
+from app.connections import needed_files
 from app.database import Database
 from app.inference import hub
 from app.inference.base import ModelLoadError
@@ -80,6 +82,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     yield _check_threads(settings)
     yield _check_memory(settings)
     yield _check_disk(settings)
+    yield _check_files(settings)
     for finding in _check_ports(settings):
         yield finding
     yield _check_metrics_folder()
@@ -336,6 +339,20 @@ def _check_disk(settings: Settings) -> Finding:
     if is_sqlite and free < _LOW_DISK_BYTES:
         return Finding(Level.WARNING, "disk", f"{message}. Make room soon.")
     return Finding(Level.OK, "disk", message)
+
+
+def _check_files(settings: Settings) -> Finding:
+    # The soft one is raised at the start.
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = needed_files(settings.max_connections)
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        return Finding(
+            Level.WARNING,
+            "open files",
+            f"a process may have {limit:,}, and MAX_CONNECTIONS={settings.max_connections} needs "
+            f"{needed:,}. Raise it (ulimit -Hn, systemd's LimitNOFILE), or lower MAX_CONNECTIONS.",
+        )
+    return Finding(Level.OK, "open files", f"enough for {settings.max_connections:,} connections")
 
 
 def _check_ports(settings: Settings) -> list[Finding]:

@@ -51,6 +51,10 @@ class Stage:
         path = Path(f"/proc/{self.service.pid}/task/{self.service.pid}/children")
         return sorted(int(pid) for pid in path.read_text().split())
 
+    def starts(self) -> int:
+        """Workers that have become ready so far."""
+        return self.service.log_end(10**9).count(" is ready")
+
     async def kill_worker(self) -> None:
         """As the kernel does to who takes too much memory."""
         os.kill(self.workers()[0], signal.SIGKILL)
@@ -102,6 +106,8 @@ class Fault:
     at: float
     title: str
     strike: Callable[[], Awaitable[None]]
+    new_workers: int = 0
+    """Workers that have to be started in others' place."""
     breaks_connections: bool = False
     """Whether it may cut off what a killed worker was doing."""
 
@@ -110,17 +116,20 @@ def plan_faults(stage: Stage, seconds: float) -> list[Fault]:
     """The order of the evening, for a soak of `seconds`."""
     away_s = seconds / 40
     return [
-        Fault(0.06, "a worker killed", stage.kill_worker, breaks_connections=True),
+        Fault(0.06, "a worker killed", stage.kill_worker, 1, breaks_connections=True),
         Fault(0.16, "Redis killed and back", lambda: stage.lose_redis(away_s)),
         Fault(0.27, "PostgreSQL killed and back", lambda: stage.lose_postgres(away_s)),
-        Fault(0.38, "all workers replaced (SIGHUP)", stage.reload),
-        Fault(0.49, "all workers killed", stage.kill_all_workers, breaks_connections=True),
+        Fault(0.38, "all workers replaced (SIGHUP)", stage.reload, _WORKERS),
+        Fault(
+            0.49, "all workers killed", stage.kill_all_workers, _WORKERS, breaks_connections=True
+        ),
         Fault(0.60, "PostgreSQL restarted", stage.restart_postgres),
-        Fault(0.69, "a worker asked to end (SIGTERM)", stage.end_worker),
+        Fault(0.69, "a worker asked to end (SIGTERM)", stage.end_worker, 1),
         Fault(
             0.79,
             "PostgreSQL, Redis and a worker killed",
             lambda: stage.lose_everything(away_s),
+            1,
             breaks_connections=True,
         ),
     ]
@@ -243,20 +252,19 @@ async def _strike(
     spans: list[FaultSpan] = []
     for fault in faults:
         await asyncio.sleep(max(0.0, started + fault.at * seconds - time.time()))
-        workers = set(stage.workers())
+        wanted = stage.starts() + fault.new_workers
         began = time.time()
         print(f"{began - started:5.0f} s  {fault.title}", flush=True)
         await fault.strike()
-        await _until_recovered(stage, workers, fault)
+        await _until_recovered(stage, wanted, fault)
         spans.append(FaultSpan(fault.title, began, time.time(), fault.breaks_connections))
         print(f"{spans[-1].ended - started:5.0f} s  recovered", flush=True)
     return spans
 
 
-async def _until_recovered(stage: Stage, before: set[int], fault: Fault) -> None:
-    """Return once as many workers as before are ready, and not those that had to go."""
+async def _until_recovered(stage: Stage, wanted: int, fault: Fault) -> None:
+    """Return once `wanted` workers have started so far and as many as before are ready."""
     give_up_at = time.monotonic() + _RECOVERY_TIMEOUT_S
-    expects_others = "worker" in fault.title
     in_a_row = 0
     while in_a_row < _READY_IN_A_ROW:
         if time.monotonic() > give_up_at:
@@ -265,8 +273,7 @@ async def _until_recovered(stage: Stage, before: set[int], fault: Fault) -> None
                 f"{stage.service.log_end()}"
             )
         await asyncio.sleep(0.25)
-        workers = set(stage.workers())
-        is_whole = len(workers) == _WORKERS and (workers != before or not expects_others)
+        is_whole = len(stage.workers()) == _WORKERS and stage.starts() >= wanted
         in_a_row = in_a_row + 1 if is_whole and await _is_ready(stage.service.port) else 0
 
 

@@ -183,6 +183,12 @@ class TestMachine:
         assert found["redis"].level is Level.WARNING
         assert "hunter2" not in str(found)
 
+    async def test_fewer_files_than_connections(self, checkpoint: Path) -> None:
+        assert (await find(checkpoint, max_connections=100))["open files"].level is Level.OK
+        found = await find(checkpoint, max_connections=2**31)
+        assert found["open files"].level is Level.WARNING
+        assert "MAX_CONNECTIONS" in found["open files"].message
+
     async def test_a_port_that_is_taken(self, checkpoint: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]

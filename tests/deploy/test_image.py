@@ -33,7 +33,7 @@ def test_no_setting_of_the_image_is_unknown() -> None:
     assert {name.lower() for name in names - others} <= Settings.model_fields.keys()
 
 
-@pytest.mark.parametrize("script", ["prestart.sh", "deploy/prove-bare.sh"])
+@pytest.mark.parametrize("script", ["prestart.sh", "deploy/prove-bare.sh", "deploy/check.sh"])
 def test_scripts_are_well_formed_and_can_be_run(script: str) -> None:
     path = ROOT / script
     assert path.stat().st_mode & 0o111
