@@ -61,7 +61,7 @@ class LookoutHttpProtocol(HttpToolsProtocol):
 
     head_timeout_s = HEAD_TIMEOUT_S
     is_ending = False
-    """Set on the class while the process ends: each answer then closes its connection."""
+    """Whether the process ends: each answer then closes its connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -72,6 +72,7 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         self._answers: WholeAnswerTransport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.is_ending = getattr(self.server_state, "is_ending", False)
         self._answers = WholeAnswerTransport(transport)
         super().connection_made(self._answers)  # type: ignore[arg-type]  # all that it is asked for
         # Also for who connects and says nothing.

@@ -14,7 +14,7 @@ from uvicorn.server import HANDLED_SIGNALS
 from app.http_protocol import LookoutHttpProtocol
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 _TICK_S = 0.1
 # A request that was on its way when the door closed arrives within this time. Until then its
@@ -37,7 +37,7 @@ class GracefulServer(uvicorn.Server):
 
     impatient_signals: tuple[int, ...] = HANDLED_SIGNALS
 
-    def __init__(self, config: uvicorn.Config, app: "FastAPI") -> None:
+    def __init__(self, config: uvicorn.Config, app: "Starlette") -> None:
         super().__init__(config)
         self._app = app
 
@@ -66,7 +66,11 @@ class GracefulServer(uvicorn.Server):
 
     def _begin_to_end(self) -> None:
         self._app.state.is_ending = True
-        LookoutHttpProtocol.is_ending = True
+        # Connections look for it when they are made.
+        self.server_state.is_ending = True  # type: ignore[attr-defined]
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, LookoutHttpProtocol):
+                connection.is_ending = True
 
     async def _serve_for(self, seconds: float) -> None:
         """Go on as before, heartbeat and Date header included."""

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import uvicorn
-from starlette.responses import PlainTextResponse
+from starlette.applications import Starlette
 
+from app.config import Settings
+from app.detection.stream import StreamRegistry
 from app.serve import Server, rest_garbage_collector
 from tests.support.waiting import until
 
@@ -23,8 +25,11 @@ def collector() -> Iterator[None]:
 
 async def test_garbage_is_collected_once_the_server_has_started(collector: None) -> None:
     rest_garbage_collector()
-    config = uvicorn.Config(PlainTextResponse("found"), port=0, lifespan="off", log_config=None)
-    server = Server(config)
+    app = Starlette()
+    app.state.settings = Settings(_env_file=None)
+    app.state.streams = StreamRegistry(max_streams=1, max_per_caller=1)
+    config = uvicorn.Config(app, port=0, lifespan="off", log_config=None)
+    server = Server(config, app)
     assert not gc.isenabled()
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started and gc.isenabled())

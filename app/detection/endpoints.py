@@ -1,12 +1,15 @@
 """The detector's doors: one upload by REST, and the WebSocket whose life is in `stream`."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Annotated
 
 from fastapi import APIRouter, File, Header, Query, Response, UploadFile, WebSocket
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from app.auth.dependencies import admit_stream, authenticate_stream
+from app.auth.dependencies import Caller, admit_stream, authenticate_stream
 from app.calls import (
     CALL_HEADERS,
     InferenceRequest,
@@ -16,6 +19,7 @@ from app.calls import (
 )
 from app.config import Settings
 from app.database import new_id
+from app.database_errors import is_database_unavailable
 from app.detection.dependencies import Detector, DetectorHandle, Keeper, Streams
 from app.detection.drawing import draw
 from app.detection.keeping import TakeCopy, take_nothing
@@ -28,6 +32,7 @@ from app.detection.schemas import (
     Threshold,
 )
 from app.detection.stream import CloseCode, DetectionStream, TooManyStreamsError
+from app.exception_handlers import DatabaseUnavailableError
 from app.exceptions import AppError, RetryableError
 from app.history.dependencies import RecorderDep
 from app.history.records import PictureCopy, PredictionRecord
@@ -101,7 +106,7 @@ async def stream(
     # Accepted first, refused after: a close code before the handshake reaches no browser.
     await websocket.accept()
     try:
-        caller = await admit_stream(websocket)
+        caller = await _look_up(websocket, admit_stream)
     except AppError as error:
         waiting_helps = isinstance(error, RetryableError)
         code = CloseCode.TRY_LATER if waiting_helps else CloseCode.NOT_ALLOWED
@@ -111,7 +116,7 @@ async def stream(
         websocket,
         detector,
         caller,
-        authenticate=lambda: authenticate_stream(websocket),
+        authenticate=lambda: _look_up(websocket, authenticate_stream),
         recorder=recorder,
         settings=DetectionSettings(threshold=settings.detection_threshold),
         max_frame_bytes=settings.max_image_bytes,
@@ -123,6 +128,19 @@ async def stream(
             await open_stream.run()
     except TooManyStreamsError as error:
         await websocket.close(CloseCode.TRY_LATER, error.detail)
+
+
+async def _look_up(
+    websocket: WebSocket, find_caller: Callable[[WebSocket], Awaitable[Caller]]
+) -> Caller:
+    """The caller, or an `AppError`, also while the database is away: no handler of exceptions
+    closes a WebSocket."""
+    try:
+        return await find_caller(websocket)
+    except (DBAPIError, PoolTimeoutError, OSError) as error:
+        if is_database_unavailable(error):
+            raise DatabaseUnavailableError from error
+        raise
 
 
 def _response(detector: DetectorHandle, detections: Detections) -> DetectionResponse:

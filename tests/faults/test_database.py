@@ -18,7 +18,8 @@ from app.history.exceptions import HistoryUnavailableError
 from app.history.recorder import HistoryRecorder
 from tests.databases import POSTGRES_URL, temporary_database
 from tests.history.support import text_record
-from tests.support.service import Person
+from tests.support.pictures import jpeg
+from tests.support.service import Person, open_stream
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -119,10 +120,31 @@ async def test_a_server_that_refuses_everybody_is_told_with_503(
             assert answer.status_code == 503, (path, answer.text)
             assert "retry-after" in answer.headers
         assert (await person.http.get("/health/live")).status_code == 200
+        async with open_stream(app, headers={"X-API-Key": person.key}) as stream:
+            assert (await stream.closing()).code == 1013
     finally:
         await run_on_server(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     assert (await person.http.post("/prediction", json={"text": "a"})).status_code == 200
     assert (await person.http.get("/health/ready")).status_code == 200
+
+
+@on_postgresql
+async def test_a_stream_whose_caller_cannot_be_looked_up_any_more_is_to_come_back_later(
+    app: FastAPI, person: Person
+) -> None:
+    name = database_name(app)
+    async with open_stream(app, headers={"X-API-Key": person.key}) as stream:
+        await stream.send(jpeg())
+        assert (await stream.answer())["frame"] == 1
+        await run_on_server(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        try:
+            await kill_connections(name)
+            # A stream looks its caller up again after a second.
+            await asyncio.sleep(1.1)
+            await stream.send(jpeg())
+            assert (await stream.closing()).code == 1013
+        finally:
+            await run_on_server(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
 _LOCK = """

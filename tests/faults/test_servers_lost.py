@@ -5,6 +5,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -185,20 +186,15 @@ async def test_a_full_disk_is_told_with_503_and_harms_nothing(
         acknowledged.add("after")
         kept = Counter(item["input"]["text"] for item in await person.history())
     assert kept == dict.fromkeys(acknowledged, 1)
-    checked = await asyncio.to_thread(
-        subprocess.run,
-        ["python3", "-c", _CHECK, make_url(url).database],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert checked.stdout.strip() == "ok"
+    assert await asyncio.to_thread(check_integrity, url) == "ok"
 
 
-_CHECK = """
-import sqlite3, sys
-print(sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check").fetchone()[0])
-"""
+def check_integrity(url: str) -> str:
+    path = make_url(url).database
+    assert path is not None
+    with sqlite3.connect(path) as connection:
+        found: str = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        return found
 
 
 async def test_a_worker_that_cannot_be_replaced_leaves_the_others_alone(
