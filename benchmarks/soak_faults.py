@@ -228,6 +228,8 @@ def _plan_service(
         "DETECTION_MODEL": str(ROOT / "models" / "yolos-digits"),
         "HOST": "127.0.0.1",
         "METRICS_PORT": str(metrics_port),
+        # As in deploy/systemd: at a reload the old workers serve while the new ones load.
+        "SHUTDOWN_DELAY_S": "15",
         "WEB_CONCURRENCY": str(_WORKERS),
         "CPU_THREADS": "1",
         "TMPDIR": str(folder),

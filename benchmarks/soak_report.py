@@ -188,6 +188,23 @@ To repeat it: `make soak-faults` (needs Debian's postgresql, redis-server and pr
     )
 
 
+# Prometheus was told nothing for longer than that: no line is drawn over it.
+_GAP_S = 2.5
+
+
+def _points(values: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """The two lists to draw, with a NaN in each gap."""
+    times: list[float] = []
+    heights: list[float] = []
+    for at, value in values:
+        if times and at - times[-1] > _GAP_S:
+            times.append(times[-1] + _GAP_S / 2)
+            heights.append(float("nan"))
+        times.append(at)
+        heights.append(value)
+    return times, heights
+
+
 _COLOURS = {"200": "#1f5fa8", "503": "#d98c1f", "499": "#9a9a9a"}
 
 
@@ -197,6 +214,7 @@ def draw(result: SoakResult, path: Path) -> Path:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     figure, (answers, times, workers) = pyplot.subplots(
         3,
@@ -208,27 +226,28 @@ def draw(result: SoakResult, path: Path) -> Path:
         height_ratios=[3, 2, 2],
     )
     for status, values in sorted(result.series["answers"].items()):
-        answers.plot(
-            *zip(*values, strict=True), label=status, color=_COLOURS.get(status, "#c0392b"), lw=1.3
-        )
+        colour = _COLOURS.get(status, "#c0392b")
+        answers.plot(*_points(values), label=status, color=colour, lw=1.3)
     answers.set_ylabel("answers a second")
     answers.legend(frameon=False, loc="lower left", ncols=4)
     for values in result.series["p99"].values():
-        times.plot(*zip(*values, strict=True), color="#1f5fa8", lw=1.3)
+        times.plot(*_points(values), color="#1f5fa8", lw=1.3)
     times.set_ylabel("p99 of a text, s")
     times.set_yscale("log")
+    times.yaxis.set_major_formatter("{x:g}")
+    times.yaxis.set_minor_formatter(NullFormatter())
     for name, colour, style in (("workers", "#1f5fa8", "-"), ("streams", "#2e8b57", "--")):
         for values in result.series[name].values():
             workers.step(
-                *zip(*values, strict=True),
+                *_points(values),
                 label="workers that serve" if name == "workers" else "streams open",
                 color=colour,
                 linestyle=style,
                 where="post",
                 lw=1.3,
             )
-    workers.set_ylim(bottom=0)
-    workers.legend(frameon=False, loc="lower left", ncols=2)
+    workers.set_ylim(0, 5)
+    workers.legend(frameon=False, loc="upper left", ncols=2)
     workers.set_xlabel("seconds")
     for number, span in enumerate(result.spans, 1):
         began, ended = span.began - result.started, span.ended - result.started
