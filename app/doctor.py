@@ -132,8 +132,10 @@ async def _check_database(settings: Settings) -> list[Finding]:
     url = make_url(settings.database_url)
     # Without the password: people paste this into tickets.
     name = url.render_as_string(hide_password=True)
+    clock = _check_clock(settings, None)
     if _is_missing_file(url):
-        return [Finding(Level.ERROR, "database", f"{name} is not there yet. Run: ./prestart.sh")]
+        message = f"{name} is not there yet. Run: ./prestart.sh"
+        return [Finding(Level.ERROR, "database", message), clock]
     database = Database(settings.database_url, pool_size=1)
     try:
         async with asyncio.timeout(_TIMEOUT_S), database.engine.connect() as connection:
@@ -144,7 +146,8 @@ async def _check_database(settings: Settings) -> list[Finding]:
     except (OSError, TimeoutError, DBAPIError) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
         advice = "Is DATABASE_URL right, and the server running?"
-        return [Finding(Level.ERROR, "database", f"{name} does not answer: {reason!r}. {advice}")]
+        message = f"{name} does not answer: {reason!r}. {advice}"
+        return [Finding(Level.ERROR, "database", message), clock]
     finally:
         await database.close()
     findings = [Finding(Level.OK, "database", f"{name} answers")]
@@ -241,17 +244,20 @@ def _check_models(settings: Settings) -> list[Finding]:
                 Finding(
                     Level.ERROR,
                     f"model {settings.text_model}",
-                    f"TEXT_MODEL is not in the manifest; there are: {', '.join(registry.names)}",
+                    "TEXT_MODEL is not in the manifest. Set it to one that is: "
+                    f"{', '.join(registry.names)}",
                 )
             )
     except ModelLoadError as error:
-        findings.append(Finding(Level.ERROR, "models", str(error)))
+        advice = "Is MODELS_DIR right? Else restore the folder from the release it came from."
+        findings.append(Finding(Level.ERROR, "models", f"{error} {advice}"))
     try:
         source = hub.find_checkpoint(
             settings.detection_model, settings.models_dir, settings.hub_timeout_s
         )
     except ModelLoadError as error:
-        findings.append(Finding(Level.ERROR, "detection model", str(error)))
+        advice = "Set DETECTION_MODEL to auto, a folder or a hub id."
+        findings.append(Finding(Level.ERROR, "detection model", f"{error}. {advice}"))
     else:
         level = Level.OK if source.notice is None else Level.WARNING
         message = source.notice or f"{source.name} in {source.folder}"
@@ -263,7 +269,8 @@ def _check_device(settings: Settings) -> Finding:
     try:
         plan = plan_device(settings.device)
     except ModelLoadError as error:
-        return Finding(Level.ERROR, "device", str(error))
+        advice = "Set DEVICE=auto, or install what the device needs."
+        return Finding(Level.ERROR, "device", f"{error}. {advice}")
     return Finding(Level.OK, "device", f"{plan.device}, {plan.dtype}".replace("torch.", ""))
 
 

@@ -136,6 +136,7 @@ class TestModels:
         found = await find(checkpoint, models_dir=models)
         assert found["models"].level is Level.ERROR
         assert "SHA-256" in found["models"].message
+        assert "restore the folder" in found["models"].message
 
     async def test_that_are_not_there(self, checkpoint: Path, tmp_path: Path) -> None:
         found = await find(
@@ -158,6 +159,7 @@ class TestMachine:
     async def test_a_device_that_is_not_there(self, checkpoint: Path) -> None:
         found = await find(checkpoint, device="cuda:99")
         assert found["device"].level is Level.ERROR
+        assert "DEVICE=auto" in found["device"].message
 
     async def test_a_backend_that_is_not_installed(
         self, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
