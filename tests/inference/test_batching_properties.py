@@ -99,7 +99,8 @@ async def test_everybody_gets_their_own_answer_or_an_error(script: list[Request]
                     assert isinstance(outcome, ModelFailedError)
                 else:
                     assert outcome == item.value * 10
-    assert len(batcher) == 0
+    # The thread leaves out those that were cancelled when it gets there.
+    await until(lambda: len(batcher) == 0)
     # Only a queue with several callers in it has anything to even out.
     assert not evicted or len({request.flow for request, _ in queued}) > 1
     await batcher.stop(PATIENCE_S)
