@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ def find_queries(panels: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
             yield panel["title"], target["expr"]
 
 
+STALE = "counter_99999999.db"
 QUERIES = list(find_queries(DASHBOARD["panels"]))
 
 
@@ -56,6 +58,9 @@ def test_every_metric_that_the_dashboard_and_the_alerts_name_is_there() -> None:
 async def gunicorn(
     detection_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gunicorn]:
+    metrics_folder = tmp_path_factory.mktemp("metrics")
+    # Of a run that was killed, and would be added to this one's.
+    (metrics_folder / STALE).write_bytes(b"")
     async with (
         temporary_database("sqlite") as url,
         running_gunicorn(
@@ -64,6 +69,7 @@ async def gunicorn(
             tmp_path_factory.mktemp("scraped"),
             workers=2,
             METRICS_PORT=str(free_port()),
+            PROMETHEUS_MULTIPROC_DIR=str(metrics_folder),
         ) as running,
     ):
         yield running
@@ -111,6 +117,9 @@ async def test_the_metrics_port_is_scraped_for_all_workers(
     await until_found(prometheus, "lookout_workers == 2")
     counted = 'lookout_http_requests_total{route="/prediction", status="200"} == 4'
     await until_found(prometheus, counted)
+    written = os.listdir(gunicorn.settings["PROMETHEUS_MULTIPROC_DIR"])
+    assert written
+    assert STALE not in written
     # They are there and nowhere else.
     assert (await gunicorn.get("/metrics")).status_code == 404
 
