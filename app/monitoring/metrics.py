@@ -161,5 +161,7 @@ WORKER_MEMORY_BYTES = Gauge(
 DATA_DISK_FREE_BYTES = Gauge(
     "lookout_data_disk_free_bytes",
     "Free space where SQLite keeps its file; not there with PostgreSQL.",
+    # A metric without labels is there from the start, as 0: a full disk.
+    ["storage"],
     multiprocess_mode="livemin",
 )

@@ -157,7 +157,8 @@ class MetricsPublisher:
         metrics.HISTORY_PENDING_RECORDS.set(self._recorder.pending)
         self._count(metrics.LOGIN_FAILURES, self._authenticator.passwords.failures)
         if self._data_folder is not None:
-            metrics.DATA_DISK_FREE_BYTES.set(shutil.disk_usage(self._data_folder).free)
+            free = shutil.disk_usage(self._data_folder).free
+            metrics.DATA_DISK_FREE_BYTES.labels("sqlite").set(free)
 
     def _count(self, counter: Counter, total: float, *labels: str) -> None:
         """Bring `counter` to this process's `total`; other processes' parts are their own."""

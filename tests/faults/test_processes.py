@@ -140,6 +140,13 @@ async def test_a_killed_worker_takes_only_what_it_was_doing(
     assert set(kept.values()) == {1}
 
 
+async def test_no_free_disk_is_told_that_the_service_does_not_know(server: Gunicorn) -> None:
+    # With PostgreSQL. As a 0 it would raise the alarm of a full disk.
+    text = (await server.get("/metrics")).text
+    assert "lookout_database_pool_size " in text
+    assert "\nlookout_data_disk_free_bytes" not in text
+
+
 async def open_raw(server: Gunicorn) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection("127.0.0.1", server.port)
 
