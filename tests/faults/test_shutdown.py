@@ -330,7 +330,7 @@ async def test_a_rolling_restart_under_load_loses_nothing(
         assert isinstance(server, Gunicorn)
         load = Load(server, await sign_in(server), clients=24)
         await load.answers(50)
-        for _ in range(3):
+        for _ in range(2):
             # All at once, and then one that is asked to go by itself.
             old = set(server.workers())
             replaced = asyncio.create_task(until_replaced(server, old))
