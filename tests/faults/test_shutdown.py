@@ -7,7 +7,7 @@ import signal
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Literal
 
@@ -71,7 +71,7 @@ def kept_texts(database_url: str) -> Counter[str]:
     """How often each text is in the history, read from the file itself."""
     path = make_url(database_url).database
     assert path is not None
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         return Counter(text for (text,) in connection.execute("SELECT input_text FROM predictions"))
 
 
@@ -177,7 +177,7 @@ async def test_readiness_fails_first_and_all_else_goes_on(
         assert kept_texts(database_url) == {"asked while it ends": 1}
         path = make_url(database_url).database
         assert path is not None
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection:
             rows = connection.execute("SELECT frames_processed, close_code FROM streams")
             assert rows.fetchall() == [(1, 1012)]
 

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -60,7 +61,7 @@ async def test_no_secret_and_no_text_is_in_the_log_and_each_line_says_whose_it_i
             await stream.recv()
         path = make_url(url).database
         assert path is not None
-        with sqlite3.connect(path, isolation_level=None) as other:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             answer = await client.post("/prediction", json={"text": "an unkept text of ada"})
             assert answer.status_code == 503

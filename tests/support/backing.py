@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +23,14 @@ def _need(is_there: bool, what: str) -> None:
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
     """A running PostgreSQL with nothing in it."""
     _need(find_postgres() is not None, "PostgreSQL's initdb (Debian: postgresql)")
-    # As root it runs as somebody else, who may not see pytest's folders.
-    for parent in (folder, *folder.parents):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    with PostgresServer(folder) as server:
+    # Not in pytest's folders: as root it runs as somebody else, who may not enter them.
+    with (
+        tempfile.TemporaryDirectory(prefix="lookout-postgres-") as folder,
+        PostgresServer(Path(folder)) as server,
+    ):
         yield server
 
 
