@@ -88,7 +88,9 @@ class GracefulServer(uvicorn.Server):
 
 
 def end_at_once(sig: int) -> None:
-    """End this process without another step, as `sig` does to a process that does not handle it."""
-    logger.warning("a second signal: ending at once, with what is in progress")
+    """End this process without another step, as `sig` does to a process that does not handle it.
+
+    Called by handlers of signals, and so in the middle of anything: it must not log.
+    """
     signal.signal(sig, signal.SIG_DFL)
     os.kill(os.getpid(), sig)

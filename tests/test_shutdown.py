@@ -76,6 +76,9 @@ async def until_refused(port: int) -> None:
                 client = await connect(port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                # Between two moments: it had been taken into the queue of a closing socket.
+                continue
             client.writer.close()
             await asyncio.sleep(0.01)
 

@@ -133,6 +133,9 @@ async def until_refused(server: Server | Gunicorn) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", server.port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                # Between two moments: it had been taken into the queue of a closing socket.
+                continue
             writer.close()
             await asyncio.sleep(0.05)
 
