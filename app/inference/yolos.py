@@ -135,7 +135,7 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
         if wanted is None and config.hidden_size == _TINY_HIDDEN_SIZE:
             wanted = _TINY_INPUT_SIZE
         self.preprocessing = read_preprocessing(self._source.folder, wanted)
-        self._labels = tuple(config.id2label[i] for i in range(config.num_labels))
+        self._labels = checkpoint.labels
         selected = self._select_backend(checkpoint)
         self._backend = backend = selected.backend
         # A forward pass on a GPU takes many images for the time of one; on a CPU, large images

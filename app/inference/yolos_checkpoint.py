@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # A `YolosConfig`; the types that transformers ships do not describe what it holds.
 Config = Any
+_CHANNELS = 3
 # What the middle position embeddings are called on the hub, and within transformers 5.
 _MIDDLE = "vit.encoder.mid_position_embeddings"
 _RENAMED_MIDDLE = "vit.encoder.interpolation.mid_position_embeddings"
@@ -34,6 +35,11 @@ class Checkpoint:
     weights: "Mapping[str, Tensor]"
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """By class; "no object", which comes last among the logits, has none."""
+        return tuple(self.config.id2label[i] for i in range(self.config.num_labels))
+
+    @property
     def middle_positions(self) -> "Tensor | None":
         """(layers - 1, 1, tokens, hidden), where the checkpoint has them."""
         return self.weights.get(_MIDDLE)
@@ -45,6 +51,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises `ModelLoadError`, also for another kind of model and when weights are missing or do
     not fit.
     """
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
     from transformers import YolosConfig
@@ -59,10 +66,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     try:
         config = YolosConfig.from_dict(content)
+        _check_config(config)
         shapes = _expected_shapes(config)
     # The class is strict about its fields, each with an error of its own.
     except Exception as error:
-        raise ModelLoadError(f"{folder / 'config.json'} is not a YOLOS model's: {error}") from error
+        raise ModelLoadError(
+            f"{folder / 'config.json'} is not a YOLOS model's: {error!r}"
+        ) from error
     try:
         weights = load_file(folder / "model.safetensors")
     except (SafetensorError, OSError) as error:
@@ -77,7 +87,24 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     }
     if gaps:
         raise ModelLoadError(f"{folder} does not fit its config.json: {gaps}")
-    return Checkpoint(config, {name: weights[name].float() for name in shapes})
+    # Copied, for what safetensors returns is the file itself, mapped into memory: a file that is
+    # written over would change the model that serves.
+    copies = {name: weights[name].to(torch.float32, copy=True) for name in shapes}
+    return Checkpoint(config, copies)
+
+
+def _check_config(config: Config) -> None:
+    """Raise ValueError for what the class accepts and no YOLOS has."""
+    if config.num_channels != _CHANNELS:
+        raise ValueError(f"num_channels is {config.num_channels}, not {_CHANNELS}")
+    if config.patch_size < 1 or config.num_attention_heads < 1:
+        raise ValueError("patch_size and num_attention_heads must be positive")
+    if config.hidden_size % config.num_attention_heads:
+        raise ValueError(
+            f"{config.num_attention_heads} heads do not share hidden_size {config.hidden_size}"
+        )
+    if sorted(config.id2label) != list(range(config.num_labels)):
+        raise ValueError("id2label does not name each class from 0 on")
 
 
 def _expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
