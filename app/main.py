@@ -45,7 +45,7 @@ from app.monitoring.logging import configure_logging
 from app.monitoring.middleware import HTTPActivity, ObservationMiddleware
 from app.monitoring.publisher import MetricsPublisher
 from app.monitoring.sentry import reporting_errors
-from app.openapi import declare_common_errors
+from app.openapi import complete_document, name_operation
 from app.predictions.endpoints import direct_router as direct_predictions_router
 from app.predictions.endpoints import router as predictions_router
 from app.web.endpoints import router as web_router
@@ -184,6 +184,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         openapi_tags=TAGS,
         license_info={"name": "MIT", "identifier": "MIT"},
+        generate_unique_id_function=name_operation,
         lifespan=lifespan,
         telemetry=None if settings.opentelemetry else NO_TELEMETRY,
         # The pages come from `web`, with local assets, so that they work without internet.
@@ -238,5 +239,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         app.include_router(router)
     declare_security_schemes(app)
-    declare_common_errors(app)
+    complete_document(app)
     return app

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
+from app.openapi_examples import add_examples
 from app.schemas import ErrorResponse, error_responses
 
 # Of what takes a body: one that cannot be parsed, does not arrive, is too large.
@@ -15,8 +17,8 @@ _IDENTITY_STATUSES = (503,)
 _INVALID = {"$ref": "#/components/schemas/HTTPValidationError"}
 
 
-def declare_common_errors(app: FastAPI) -> None:
-    """Add the errors that the application's outer layers answer to the document of `app`."""
+def complete_document(app: FastAPI) -> None:
+    """Add to the document of `app` what its outer layers answer, and examples of everything."""
     generate = app.openapi
     reference = {"$ref": f"#/components/schemas/{ErrorResponse.__name__}"}
 
@@ -40,9 +42,15 @@ def declare_common_errors(app: FastAPI) -> None:
             if refused.get("application/json", {}).get("schema") == reference:
                 # Endpoints with a 422 of their own have FastAPI's as well.
                 refused["application/json"]["schema"] = {"anyOf": [reference, _INVALID]}
+        add_examples(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def name_operation(route: APIRoute) -> str:
+    """The function's name as `operationId`: generated clients call their functions by it."""
+    return route.name
 
 
 def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

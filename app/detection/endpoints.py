@@ -55,13 +55,19 @@ _PICTURES = ("image/png", "image/jpeg")
     | {
         200: {
             "description": "The objects; or, if `Accept` asks for it, the picture with boxes.",
-            "content": {picture: {"schema": {"type": "string"}} for picture in _PICTURES},
+            "content": {
+                picture: {"schema": {"type": "string", "format": "binary"}}
+                for picture in _PICTURES
+            },
         }
     },
     openapi_extra=CALL_HEADERS,
 )
 async def detect(
-    image: Annotated[UploadFile, File(description="JPEG, PNG or WebP.")],
+    # Generators of clients know files by this format.
+    image: Annotated[
+        UploadFile, File(description="JPEG, PNG or WebP.", json_schema_extra={"format": "binary"})
+    ],
     detector: Detector,
     request: InferenceRequestDep,
     keeper: Keeper,
