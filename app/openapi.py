@@ -25,6 +25,7 @@ def complete_document(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         for operation in _operations(document):
+            _share_body(document, operation)
             statuses: tuple[int, ...] = ()
             if "requestBody" in operation:
                 statuses += _BODY_STATUSES
@@ -46,6 +47,15 @@ def complete_document(app: FastAPI) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _share_body(document: dict[str, Any], operation: dict[str, Any]) -> None:
+    """Move a body's schema that stands in `operation` itself to the shared ones, under its name."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        schema = content["schema"]
+        if "title" in schema and "properties" in schema:
+            document["components"]["schemas"][schema["title"]] = schema
+            content["schema"] = {"$ref": f"#/components/schemas/{schema['title']}"}
 
 
 def name_operation(route: APIRoute) -> str:

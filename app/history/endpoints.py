@@ -18,6 +18,7 @@ from app.history.schemas import (
     FeedbackUpdate,
     HistoryFilterQuery,
     HistoryItem,
+    HistoryPage,
     HistoryQuery,
     ImageItem,
     LabelCountResponse,
@@ -29,7 +30,7 @@ from app.history.schemas import (
     to_item,
 )
 from app.history.service import check_time_range
-from app.schemas import Page, error_responses
+from app.schemas import error_responses
 
 router = APIRouter(tags=["History"])
 
@@ -43,14 +44,14 @@ ItemId = Annotated[uuid.UUID, Path(alias="id", description="The item's id, as an
 )
 async def list_history(
     service: HistoryServiceDep, query: Annotated[HistoryQuery, Query()]
-) -> Page[HistoryItem]:
+) -> HistoryPage:
     """Your predictions, detections and streams together, newest first, page by page.
 
     Send the `next_cursor` of a page as `cursor` to read the next one, with the same filters.
     Items that are added meanwhile do not move the pages that follow.
     """
     rows, next_cursor = await service.list_page(query.to_filter(), query.cursor, query.limit)
-    return Page[HistoryItem](items=[to_item(row) for row in rows], next_cursor=next_cursor)
+    return HistoryPage(items=[to_item(row) for row in rows], next_cursor=next_cursor)
 
 
 @router.delete(

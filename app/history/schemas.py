@@ -17,7 +17,7 @@ from pydantic import (
 from app.history.models import Prediction, Stream, split_labels
 from app.history.repository import HistoryFilter, HistoryRow
 from app.history.search import MAX_SEARCH_LENGTH
-from app.schemas import Request, Schema, UtcTime, refuse_number
+from app.schemas import Page, Request, Schema, UtcTime, refuse_number
 
 # PostgreSQL's text cannot hold NUL.
 _NO_NUL = r"^[^\x00]*$"
@@ -204,6 +204,10 @@ class StreamItem(_Item):
 
 
 HistoryItem = Annotated[TextItem | ImageItem | StreamItem, Field(discriminator="kind")]
+
+
+class HistoryPage(Page[HistoryItem]):
+    """A page of the history. Named, for the generic's own name is no name for a client's class."""
 
 
 class DayCountResponse(Schema):
