@@ -47,37 +47,9 @@ from app.monitoring.publisher import MetricsPublisher
 from app.monitoring.sentry import reporting_errors
 from app.openapi import complete_document, name_operation
 from app.predictions.endpoints import direct_router as direct_predictions_router
+from app.openapi_text import DESCRIPTION, TAGS
 from app.predictions.endpoints import router as predictions_router
 from app.web.endpoints import router as web_router
-
-DESCRIPTION = """\
-Text classification with scikit-learn pipelines and object detection with YOLOS.
-
-Sign up with `POST /register`, then authorise with **one** of: a bearer token (`POST /token`, or
-the Authorize button), the session cookie of `POST /login`, or an API key in `X-API-Key`.
-
-**WebSocket** `/object-detection`: send one encoded image a binary message; each processed frame
-is answered by `{"objects": [...], "frame": 17, "dropped": 3, "image": {...}, "timing": {...}}`.
-A text message such as `{"threshold": 0.5, "labels": ["person"]}` changes the settings from the
-next frame on. Only the newest waiting frame is kept, so an answer is never about an old picture.
-
-```js
-const socket = new WebSocket(`wss://${location.host}/object-detection?token=${token}`);
-socket.onopen = () => canvas.toBlob((blob) => socket.send(blob), "image/jpeg");
-socket.onmessage = (event) => console.log(JSON.parse(event.data).objects);
-```
-"""
-
-TAGS = [
-    {"name": "Accounts", "description": "Sign up, prove who you are, sessions and API keys."},
-    {"name": "Predictions", "description": "Classify texts."},
-    {"name": "Object detection", "description": "Find objects in images."},
-    {"name": "History", "description": "What was predicted for you, and what you say of it."},
-    {"name": "Models", "description": "What answers, how good it is, and how it was made."},
-    {"name": "Operations", "description": "Health and metrics."},
-    {"name": "Administration", "description": "For administrators."},
-]
-
 
 # FastAPI's native telemetry makes spans for nobody when no exporter is set up, at a sixth of the
 # cost of a cached prediction.

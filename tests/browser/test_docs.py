@@ -2,9 +2,12 @@
 
 import json
 
+import httpx
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.pages import PASSWORD
+from tests.browser.serving import Server
 
 
 def authorize(page: Page, email: str) -> None:
@@ -44,3 +47,38 @@ def test_a_call_is_tried_out_with_a_token_from_the_authorize_button(
     member.get_by_role("link", name="/me", exact=True).first.click()
     member.locator(".opblock.is-open").get_by_role("button", name="Execute").click()
     expect(member.locator(".live-responses-table .microlight").first).to_contain_text(email)
+
+
+@pytest.fixture
+def secrets(server: Server, email: str) -> dict[str, str]:
+    """An API key and a session of a new account."""
+    with httpx.Client(base_url=server.url) as http:
+        account = {"email": email, "password": PASSWORD}
+        http.post("/register", json=account)
+        token = http.post("/token", data={"username": email, "password": PASSWORD}).json()
+        bearer = {"Authorization": f"Bearer {token['access_token']}"}
+        key = http.post("/me/api-keys", json={"name": "docs"}, headers=bearer).json()["key"]
+        session = http.post("/login", data=account).cookies["lookout_session"]
+    return {"APIKeyHeader": key, "APIKeyCookie": session}
+
+
+@pytest.mark.parametrize("scheme", ["APIKeyHeader", "APIKeyCookie"])
+def test_a_key_and_a_session_are_taken_by_the_authorize_button(
+    page: Page, secrets: dict[str, str], email: str, scheme: str
+) -> None:
+    page.goto("/docs")
+    page.get_by_role("button", name="Authorize").first.click()
+    way = page.locator(".auth-container").filter(has=page.get_by_role("heading", name=scheme))
+    way.get_by_role("textbox").fill(secrets[scheme])
+    way.get_by_role("button", name="Apply").click()
+    page.get_by_role("button", name="Close").first.click()
+
+    page.get_by_role("link", name="/me", exact=True).first.click()
+    page.locator(".opblock.is-open").get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table .microlight").first).to_contain_text(email)
+    # What changes something needs more than the cookie.
+    page.get_by_role("link", name="/prediction", exact=True).click()
+    page.locator("#operations-Predictions-predict").get_by_role("button", name="Execute").click()
+    expect(
+        page.locator("#operations-Predictions-predict .live-responses-table .microlight").first
+    ).to_contain_text("comp.sys.mac.hardware")

@@ -22,7 +22,27 @@
     return request;
   }
 
+  // What the description gives to copy: clients of the WebSocket, which cannot be tried out here.
+  function addCopyButtons() {
+    for (const block of document.querySelectorAll(".info .renderedMarkdown pre")) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "docs-copy";
+      button.textContent = "Copy";
+      const { textContent } = block;
+      button.addEventListener("click", async () => {
+        await navigator.clipboard.writeText(textContent);
+        button.textContent = "Copied";
+        setTimeout(() => {
+          button.textContent = "Copy";
+        }, 1500);
+      });
+      block.append(button);
+    }
+  }
+
   SwaggerUIBundle({
+    onComplete: addCopyButtons,
     url: "/openapi.json",
     dom_id: "#swagger",
     deepLinking: true,

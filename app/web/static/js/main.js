@@ -1,5 +1,5 @@
 /** Start of the page: who is signed in, the frame, the routes. */
-import { revisit, start } from "./router.js";
+import { preload, revisit, start } from "./router.js";
 import { session } from "./session.js";
 import { buildShell, markNav } from "./ui/shell.js";
 
@@ -20,6 +20,8 @@ const ROUTES = [
 
 async function boot() {
   buildShell();
+  // On its way while the server is asked who is here.
+  preload(ROUTES);
   await session.start();
   start(ROUTES, (route) => markNav(route.nav));
   session.addEventListener("change", () => {

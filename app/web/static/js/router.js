@@ -24,6 +24,19 @@ let leaving = null;
 let first = true;
 
 /**
+ * Begin to load the view of the current address, to have it sooner when it is visited.
+ *
+ * @param {Route[]} table
+ */
+export function preload(table) {
+  routes = table;
+  // The visit itself tells of a failure.
+  match(parse().path)
+    ?.route.load()
+    .catch(() => {});
+}
+
+/**
  * Start routing.
  *
  * @param {Route[]} table
@@ -83,10 +96,19 @@ function match(path) {
     if (found)
       return {
         route,
-        params: Object.fromEntries(names.map((name, at) => [name, decodeURIComponent(found[at + 1])])),
+        params: Object.fromEntries(names.map((name, at) => [name, decoded(found[at + 1])])),
       };
   }
   return null;
+}
+
+/** What a mistyped address has in it may not be decodable: then it is taken as it stands. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 async function visit(onVisit) {
