@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -76,6 +78,16 @@ class Server:
             check=True,
             capture_output=True,
         )
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Meanwhile the process does nothing, as on a machine that has run out of memory."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop as a service manager does, and return when the process has gone."""

@@ -1,17 +1,19 @@
 """Live detection of the digits that the fake camera shows."""
 
+import base64
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.pages import PASSWORD, Answers, Complaints, sign_up
+from tests.browser.conftest import CHROMIUM, WINDOW
+from tests.browser.pages import PASSWORD, Answers, Complaints, png, sign_up
 from tests.browser.scenes import HEIGHT, WIDTH, Scene, overlap
 from tests.browser.serving import Server
 
@@ -158,22 +160,35 @@ def test_a_video_file_is_a_source_too(member: Page, scene: Scene) -> None:
     expect(seen(member)).to_have_count(len(scene.digits))
 
 
-def test_a_shared_screen_is_a_source_too(
-    new_context: Callable[..., BrowserContext], email: str, scene: Scene
-) -> None:
-    page = new_context().new_page()
-    # A browser without a screen has none to share: the camera's picture stands for it.
-    page.add_init_script(
-        "navigator.mediaDevices.getDisplayMedia = async () => (window.shared ="
-        " await navigator.mediaDevices.getUserMedia({ video: true }));"
+@pytest.fixture
+def sharer(browser: Browser, server: Server, complaints: Complaints) -> Iterator[Page]:
+    """A page whose visitor, asked what to share, takes the tab that is called Digits."""
+    share = "--auto-select-tab-capture-source-by-title=Digits"
+    other = browser.browser_type.launch(
+        executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", share]
     )
-    sign_up(page, email, PASSWORD)
-    page.goto("/#/live?source=screen&threshold=0.5")
-    page.get_by_role("button", name="Start", exact=True).click()
-    expect(seen(page)).to_have_count(len(scene.digits))
-    page.evaluate("window.shared.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
-    expect(page.get_by_text("Sharing of the screen ended.")).to_be_visible()
-    expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible()
+    page = other.new_context(base_url=server.url, viewport=WINDOW).new_page()
+    complaints.listen_to(page)
+    yield page
+    other.close()
+
+
+def test_a_shared_tab_is_a_source_too(sharer: Page, email: str, scene: Scene) -> None:
+    sign_up(sharer, email, PASSWORD)
+    tab = sharer.context.new_page()
+    tab.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+    picture = base64.b64encode(png(scene.picture)).decode()
+    tab.set_content(
+        "<title>Digits</title><style>body { margin: 0 }</style>"
+        f"<img src='data:image/png;base64,{picture}'>"
+    )
+    sharer.bring_to_front()
+    start(sharer, "source=screen&threshold=0.5")
+    # Nothing moves in that tab: it has one picture, which must not be missed.
+    expect(seen(sharer)).to_have_count(len(scene.digits))
+    tab.close()
+    expect(sharer.get_by_text("Sharing of the screen ended.")).to_be_visible()
+    expect(sharer.get_by_role("button", name="Start", exact=True)).to_be_visible()
 
 
 def test_a_file_that_is_no_video_is_told(member: Page) -> None:
@@ -223,6 +238,71 @@ def test_a_stream_comes_back_after_the_server_was_restarted(
     before = len(answers.messages)
     # The figures hold the minute before as well: only new messages show that it works again.
     answers.wait_for_more_than(before, member)
+
+
+def test_a_server_that_hangs_is_told_and_waited_for(member: Page, server: Server) -> None:
+    answers = Answers(member)
+    start(member, "threshold=0.5")
+    expect(member.locator("[data-figure=fps]")).to_have_text(re.compile("[1-9]"))
+    with server.hanging():
+        expect(stream_state(member)).to_have_text("No answer yet")
+        expect(member.get_by_text("The server has not answered for a while.")).to_be_visible()
+    expect(stream_state(member)).to_have_text("Live")
+    answers.wait_for_more_than(len(answers.messages), member)
+
+
+# Counts frames that were sent and neither answered nor replaced yet, as they are sent.
+COUNT_IN_FLIGHT = """
+window.mostInFlight = 0;
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (data) {
+  if (!this.counts) {
+    this.counts = { sent: 0, settled: 0 };
+    this.addEventListener("message", (event) => {
+      // Frames are numbered as they are sent: all up to an answer's are settled.
+      this.counts.settled = JSON.parse(event.data).frame;
+    });
+  }
+  if (data instanceof Blob) {
+    this.counts.sent += 1;
+    window.mostInFlight = Math.max(window.mostInFlight, this.counts.sent - this.counts.settled);
+  }
+  return send.call(this, data);
+};
+"""
+
+
+def test_two_frames_at_most_are_on_their_way(
+    new_context: Callable[..., BrowserContext], email: str, server: Server
+) -> None:
+    page = new_context().new_page()
+    page.add_init_script(COUNT_IN_FLIGHT)
+    answers = Answers(page)
+    sign_up(page, email, PASSWORD)
+    start(page, "threshold=0.5")
+    answers.wait_for_more_than(10, page)
+    # Nothing is answered now: frames that went out beyond the credit would pile up.
+    with server.hanging():
+        expect(stream_state(page)).to_have_text("No answer yet")
+    answers.wait_for_more_than(len(answers.messages) + 5, page)
+    assert page.evaluate("window.mostInFlight") == 2
+
+
+def test_a_camera_that_is_not_allowed_is_told_in_words(
+    browser: Browser, server: Server, email: str, complaints: Complaints
+) -> None:
+    # Without the switch that answers for the visitor, a headless browser refuses.
+    other = browser.browser_type.launch(
+        executable_path=CHROMIUM,
+        args=["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream"],
+    )
+    page = other.new_context(base_url=server.url, permissions=[]).new_page()
+    complaints.listen_to(page)
+    sign_up(page, email, PASSWORD)
+    page.goto("/#/live")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("The camera is not allowed for this page.")
+    other.close()
 
 
 def test_no_camera_is_told_in_words(new_context: Callable[..., BrowserContext], email: str) -> None:

@@ -3,6 +3,11 @@ import { Pacer } from "./pacing.js";
 
 /** Longest side of the pictures that are kept to draw boxes on. */
 const SHARPEST = 1600;
+/**
+ * A picture that stands still is sent again this often: a shared window that nothing moves in has no new pictures, and
+ * a page in the background is told of none.
+ */
+const STILL_MS = 1000;
 
 /**
  * @typedef {object} Frame
@@ -19,6 +24,7 @@ export class FramePump {
   #busy = false;
   #lastSentAt = -Infinity;
   #timer = 0;
+  #stillTimer = 0;
   /** @type {HTMLCanvasElement[]} */
   #free = [];
   #sending = document.createElement("canvas");
@@ -39,12 +45,14 @@ export class FramePump {
     if (this.#running) return;
     this.#running = true;
     this.#watch();
+    this.#stillTimer = setInterval(() => this.#sendStill(), STILL_MS);
     this.#tick();
   }
 
   stop() {
     this.#running = false;
     clearTimeout(this.#timer);
+    clearInterval(this.#stillTimer);
   }
 
   /** Something changed that may let a frame go: an answer came, the connection opened. */
@@ -75,6 +83,12 @@ export class FramePump {
       this.#tick();
       this.#watch();
     });
+  }
+
+  #sendStill() {
+    if (this.video.paused || performance.now() - this.#lastSentAt < STILL_MS) return;
+    this.#fresh = true;
+    this.#tick();
   }
 
   #tick() {

@@ -5,6 +5,7 @@ const PILL = {
   idle: ["", "Not started"],
   connecting: ["warn", "Connecting…"],
   open: ["ok", "Live"],
+  late: ["warn", "No answer yet"],
   waiting: ["bad", "Reconnecting"],
   closed: ["", "Stopped"],
 };

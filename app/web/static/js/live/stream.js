@@ -6,6 +6,9 @@ export const CREDIT = 2;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
 const SILENCE_MS = 20_000;
+/** Without an answer for this long, and thrice as long as the one before took, the person is told. */
+const LATE_MS = 3_000;
+const CONNECT_MS = 10_000;
 
 /**
  * @typedef {object} StreamAnswer
@@ -18,7 +21,7 @@ const SILENCE_MS = 20_000;
  */
 
 /**
- * @typedef {{state: "connecting"|"open"|"waiting"|"closed", words?: string, retryInMs?: number, code?: number}} StreamStatus
+ * @typedef {{state: "connecting"|"open"|"late"|"waiting"|"closed", words?: string, retryInMs?: number, code?: number}} StreamStatus
  */
 
 export class DetectionStream {
@@ -30,6 +33,11 @@ export class DetectionStream {
   #attempts = 0;
   #timer = 0;
   #silence = 0;
+  #late = 0;
+  #silentSince = 0;
+  #lateAfterMs = LATE_MS;
+  /** Whether the person was told that answers are late. */
+  #isLate = false;
   #wanted = false;
   /** @type {Record<string, any>} */
   #settings = {};
@@ -118,9 +126,13 @@ export class DetectionStream {
     const socket = new WebSocket(this.url);
     let opened = false;
     this.#socket = socket;
+    // A server that hangs takes connections and says nothing.
+    const hangs = `no connection within ${CONNECT_MS / 1000} seconds`;
+    this.#silence = setTimeout(() => this.#giveUp(hangs), CONNECT_MS);
     socket.onopen = () => {
       if (this.#socket !== socket) return;
       opened = true;
+      this.#hear();
       socket.send(JSON.stringify(this.#settings));
       this.onStatus({ state: "open" });
     };
@@ -135,8 +147,10 @@ export class DetectionStream {
   /** @param {StreamAnswer} answer */
   #receive(answer) {
     this.#attempts = 0;
-    clearTimeout(this.#silence);
-    this.#silence = 0;
+    const wasLate = this.#isLate;
+    this.#lateAfterMs = Math.max(LATE_MS, 3 * (performance.now() - this.#silentSince));
+    this.#hear();
+    if (wasLate) this.onStatus({ state: "open" });
     const remembered = this.#inFlight.get(answer.frame);
     // The server keeps the newest: earlier frames that had no answer were dropped there.
     const lost = [];
@@ -174,19 +188,34 @@ export class DetectionStream {
   }
 
   #listenForSilence() {
+    this.#hear();
+    this.#silentSince = performance.now();
+    this.#silence = setTimeout(() => this.#giveUp(`no answer for ${SILENCE_MS / 1000} seconds`), SILENCE_MS);
+    this.#late = setTimeout(() => {
+      this.#isLate = true;
+      this.onStatus({ state: "late", words: "The server has not answered for a while." });
+    }, this.#lateAfterMs);
+  }
+
+  /** Something was heard: there is no silence. */
+  #hear() {
     clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => {
-      const socket = this.#socket;
-      if (!socket) return;
-      // A half-open connection tells nothing: close() would wait for an answer to its own goodbye.
-      socket.close();
-      this.#closed(1006, "no answer for 20 seconds", true);
-    }, SILENCE_MS);
+    clearTimeout(this.#late);
+    this.#silence = 0;
+    this.#late = 0;
+    this.#isLate = false;
+  }
+
+  #giveUp(reason) {
+    const socket = this.#socket;
+    if (!socket) return;
+    // A half-open connection tells nothing: close() would wait for an answer to its own goodbye.
+    socket.close();
+    this.#closed(1006, reason, true);
   }
 
   #forget() {
-    clearTimeout(this.#silence);
-    this.#silence = 0;
+    this.#hear();
     this.#socket = null;
     this.#sent = 0;
     if (this.#inFlight.size) this.onLost([...this.#inFlight.values()]);
