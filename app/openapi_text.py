@@ -9,12 +9,12 @@ Text classification with scikit-learn pipelines and object detection with YOLOS.
 Sign up with `POST /register`. Then a call proves who makes it in **one** of three ways, and the
 **Authorize** button takes each of them:
 
-| | how you get it | how it is sent |
+| way in | how you get it | how it is sent |
 |---|---|---|
 | bearer token | `POST /token`, or email and password under Authorize | `Authorization: Bearer …` |
 | API key | `POST /me/api-keys`, or the page's account view | `X-API-Key: …` |
-| session cookie | `POST /login`, or signing in on [the page](/) | by the browser itself; calls that \
-change something also carry `X-CSRF-Token` from `GET /csrf` (this page adds it) |
+| session cookie | `POST /login`, or signing in on [the page](/) | by the browser itself; calls \
+that change something also carry `X-CSRF-Token` from `GET /csrf` (this page adds it) |
 
 Errors read `{"detail": "a sentence", "code": "snake_case", "request_id": "…"}`; every answer
 carries its `X-Request-ID`, and inference answers a `Server-Timing`.
@@ -37,7 +37,7 @@ Who calls is told as above, or with `?token=` and a bearer token or an API key.
 - **Only the newest waiting frame is kept**, so an answer is never about an old picture; `dropped`
   counts those replaced so far. Two frames on their way keep the model busy.
 
-| close code | |
+| close code | why |
 |---|---|
 | 1000 | the normal end |
 | 1003 | a text message that is not understood |

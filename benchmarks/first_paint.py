@@ -68,7 +68,7 @@ def report(name: str, browser: Browser, url: str, runs: int) -> None:
     views = sorted(each.view_ms for each in visits)
     print(
         f"{name}: first contentful paint {statistics.median(paints):.0f} ms "
-        f"({paints[0]:.0f} to {paints[-1]:.0f}), view there after {statistics.median(views):.0f} ms "
+        f"({paints[0]:.0f} to {paints[-1]:.0f}), view after {statistics.median(views):.0f} ms "
         f"({views[0]:.0f} to {views[-1]:.0f}); {visits[0].requests} requests, "
         f"{visits[0].kilobytes:.0f} kB"
     )

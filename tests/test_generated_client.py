@@ -18,7 +18,7 @@ from tests.support.readme import code_block
 from tests.support.service import ROOT
 
 # Signs up, gets a token, and calls every door that has a body of its own kind.
-_PROGRAM = '''
+_PROGRAM = """
 import os
 
 from lookout_client import AuthenticatedClient, Client
@@ -59,7 +59,7 @@ page = list_history.sync(client=client)
 assert isinstance(page, HistoryPage)
 assert [item.id for item in page.items] == [found.id, text.id]
 print(issued.access_token)
-'''
+"""
 
 
 @pytest.fixture
@@ -114,8 +114,6 @@ async def test_the_client_is_typed_and_calls_the_service(server: Gunicorn, tmp_p
     files = ["lookout-client/lookout_client", "program.py", "readme.py"]
     await run(tmp_path, sys.executable, "-m", "mypy", "--strict", *files)
     token = await run(tmp_path, sys.executable, "program.py", LOOKOUT=server.url)
-    told = await run(
-        tmp_path, sys.executable, "readme.py", LOOKOUT=server.url, TOKEN=token.strip()
-    )
+    told = await run(tmp_path, sys.executable, "readme.py", LOOKOUT=server.url, TOKEN=token.strip())
     assert "ImageItem" in told
     assert "TextItem" in told

@@ -56,8 +56,7 @@ _PICTURES = ("image/png", "image/jpeg")
         200: {
             "description": "The objects; or, if `Accept` asks for it, the picture with boxes.",
             "content": {
-                picture: {"schema": {"type": "string", "format": "binary"}}
-                for picture in _PICTURES
+                picture: {"schema": {"type": "string", "format": "binary"}} for picture in _PICTURES
             },
         }
     },

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.pages import PASSWORD
 from tests.browser.serving import Server
+from tests.browser.test_look import AXE, RULES
 
 
 def authorize(page: Page, email: str) -> None:
@@ -82,3 +83,32 @@ def test_a_key_and_a_session_are_taken_by_the_authorize_button(
     expect(
         page.locator("#operations-Predictions-predict .live-responses-table .microlight").first
     ).to_contain_text("comp.sys.mac.hardware")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_accessible_but_for_what_swagger_ui_nests(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto("/docs")
+    page.get_by_text("clients to copy").click()
+    page.get_by_role("link", name="/prediction", exact=True).click()
+    expect(page.get_by_role("button", name="Execute")).to_be_visible()
+    # The headings of operations are buttons with links in them, which only Swagger UI can change.
+    assert violations(page) == set()
+    page.get_by_role("button", name="Authorize").first.click()
+    expect(page.get_by_role("heading", name="Available authorizations")).to_be_visible()
+    assert violations(page) == set()
+
+
+def violations(page: Page) -> set[str]:
+    """Which criteria of WCAG 2.2 AA axe-core finds broken."""
+    page.evaluate(f"{AXE};0")
+    report = page.evaluate(
+        "(rules) => axe.run(document, { runOnly: rules, resultTypes: ['violations'] })",
+        [rule for rule in RULES if rule.startswith("wcag")],
+    )
+    return {
+        f"{violation['id']}: {node['html'][:150]} {node['failureSummary']}"
+        for violation in report["violations"]
+        for node in violation["nodes"]
+        if violation["id"] != "nested-interactive"
+    }

@@ -191,6 +191,27 @@ def test_a_shared_tab_is_a_source_too(sharer: Page, email: str, scene: Scene) ->
     expect(sharer.get_by_role("button", name="Start", exact=True)).to_be_visible()
 
 
+def test_what_is_written_by_hand_is_found_as_it_is_written(member: Page) -> None:
+    member.goto("/#/live?threshold=0.5")
+    member.get_by_role("button", name="Write digits by hand").click()
+    expect(stream_state(member)).to_have_text("Live")
+    sheet = member.locator(".pad canvas").bounding_box()
+    assert sheet is not None
+    # A one: down in the middle of the sheet.
+    x, top, bottom = sheet["x"] + sheet["width"] / 2, sheet["y"] + 120, sheet["y"] + 300
+    member.mouse.move(x, top)
+    member.mouse.down()
+    member.mouse.move(x - 4, bottom, steps=20)
+    member.mouse.up()
+    expect(seen(member)).to_have_text([re.compile(r"^1\d$")])
+    member.get_by_role("button", name="Clear").click()
+    expect(seen(member)).to_have_text("Nothing above the threshold.")
+    # For those who do not draw.
+    member.get_by_role("button", name="Write for me").press("Enter")
+    expect(seen(member)).to_have_text([re.compile(rf"^{digit}\d$") for digit in "037"])
+    assert "source=pad" in member.url
+
+
 def test_a_file_that_is_no_video_is_told(member: Page) -> None:
     member.goto("/#/live?source=file")
     member.get_by_label("Video file").set_input_files(

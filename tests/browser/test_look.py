@@ -74,14 +74,19 @@ def test_every_view_is_accessible_and_fits(
     check(page, "live, labels")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Write digits by hand").click()
+    page.get_by_role("button", name="Write for me").click()
+    expect(page.locator(".seen .swatch").first).to_be_visible()
+    check(page, "live, drawing")
+    page.get_by_role("button", name="Stop").click()
 
     page.goto("/#/history")
-    expect(page.locator(".record")).to_have_count(3)
+    expect(page.locator(".record")).to_have_count(4)
     expect(page.locator(".chart").first).to_be_visible()
     check(page, "history")
     for name in ("scene.png", "Stream of", "PowerBook"):
         page.goto("/#/history")
-        page.locator(".record a").filter(has_text=name).click()
+        page.locator(".record a").filter(has_text=name).first.click()
         expect(page.get_by_text("As JSON")).to_be_visible()
         check(page, f"record of {name}")
 
@@ -94,6 +99,11 @@ def test_every_view_is_accessible_and_fits(
     check(page, "account")
     page.get_by_role("button", name="New API key").click()
     check(page, "new key")
+    # A question does not outlive its view.
+    page.goto("/#/")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator(".lately li")).to_have_count(4)
+    check(page, "home, lately")
 
 
 def test_the_theme_is_chosen_and_remembered(page: Page) -> None:

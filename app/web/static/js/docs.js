@@ -41,11 +41,32 @@
     }
   }
 
+  // Controls that Swagger UI draws without a name for screen readers.
+  const NAMES = {
+    "textarea.body-param__text": "Request body",
+    ".examples-select-element": "Example",
+    "button.close-modal": "Close",
+  };
+  new MutationObserver(() => {
+    for (const [selector, name] of Object.entries(NAMES)) {
+      for (const control of document.querySelectorAll(`${selector}:not([aria-label])`)) {
+        control.setAttribute("aria-label", name);
+      }
+    }
+    // Who speaks to the browser says the word that stands on the button.
+    for (const button of document.querySelectorAll(".modal-btn[aria-label]")) {
+      const label = button.getAttribute("aria-label");
+      if (!label.includes(button.textContent)) button.setAttribute("aria-label", `${button.textContent}: ${label}`);
+    }
+  }).observe(document.body, { childList: true, subtree: true });
+
   SwaggerUIBundle({
     onComplete: addCopyButtons,
     url: "/openapi.json",
     dom_id: "#swagger",
     deepLinking: true,
+    // All schemas below the operations would be thrice as long as these.
+    defaultModelsExpandDepth: 0,
     displayRequestDuration: true,
     filter: true,
     persistAuthorization: true,

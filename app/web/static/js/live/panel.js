@@ -5,6 +5,7 @@ import { countByLabel } from "../detect/draw.js";
 import { fill, h, uid } from "../ui/dom.js";
 import { segmented } from "../ui/fields.js";
 import { icon } from "../ui/icons.js";
+import { canBeWritten } from "./pad.js";
 import { LEVELS } from "./pacing.js";
 
 /** Counts change many times a second: read out when they rest. */
@@ -12,7 +13,7 @@ const READ_OUT_EVERY_MS = 5000;
 
 /**
  * @typedef {object} LiveOptions
- * @property {"camera"|"screen"|"file"} source
+ * @property {"camera"|"screen"|"file"|"pad"} source
  * @property {"exact"|"live"} mode
  * @property {number} threshold
  * @property {string[]} labels none means all
@@ -48,6 +49,33 @@ export function livePanel({ labels, options, onChange, onFile }) {
     h("button.btn", { type: "button", onclick: () => file.click() }, icon("film", 16), "Choose a video"),
   );
   const modeHint = h("p.field-hint");
+  const modeField = h(
+    "div.field",
+    {},
+    h("span.field-label", {}, "Boxes over"),
+    segmented(
+      "Boxes over",
+      [
+        { value: "exact", words: "Exact frame" },
+        { value: "live", words: "Live picture" },
+      ],
+      options.mode,
+      (mode) => choose({ mode: /** @type {LiveOptions["mode"]} */ (mode) }),
+    ),
+    modeHint,
+  );
+  const sourceChoice = segmented(
+    "Source",
+    [
+      { value: "camera", words: [icon("camera", 16), "Camera"] },
+      { value: "screen", words: [icon("screen", 16), "Screen"] },
+      { value: "file", words: [icon("film", 16), "Video"] },
+      ...(canBeWritten(labels) ? [{ value: "pad", words: [icon("pen", 16), "Draw"] }] : []),
+    ],
+    options.source,
+    (source) => choose({ source: /** @type {LiveOptions["source"]} */ (source) }),
+  );
+  sourceChoice.classList.add("sources");
   const sizeId = uid("size");
   const size = h(
     "select.input",
@@ -67,9 +95,16 @@ export function livePanel({ labels, options, onChange, onFile }) {
     onChange(change);
     showSource();
   }
+  /** @param {LiveOptions["source"]} source chosen elsewhere than here */
+  function pickSource(source) {
+    for (const input of sourceChoice.querySelectorAll("input")) input.checked = input.value === source;
+    choose({ source });
+  }
   function showSource() {
     cameraField.hidden = options.source !== "camera";
     fileField.hidden = options.source !== "file";
+    // A drawing hand needs its line at once, so there the picture is always the live one.
+    modeField.hidden = options.source === "pad";
     modeHint.textContent =
       options.mode === "exact"
         ? "Each answer is drawn over the very frame it belongs to."
@@ -135,33 +170,10 @@ export function livePanel({ labels, options, onChange, onFile }) {
     h(
       "div.card.card-tight.stack",
       {},
-      segmented(
-        "Source",
-        [
-          { value: "camera", words: [icon("camera", 16), "Camera"] },
-          { value: "screen", words: [icon("screen", 16), "Screen"] },
-          { value: "file", words: [icon("film", 16), "Video"] },
-        ],
-        options.source,
-        (source) => choose({ source: /** @type {LiveOptions["source"]} */ (source) }),
-      ),
+      sourceChoice,
       cameraField,
       fileField,
-      h(
-        "div.field",
-        {},
-        h("span.field-label", {}, "Boxes over"),
-        segmented(
-          "Boxes over",
-          [
-            { value: "exact", words: "Exact frame" },
-            { value: "live", words: "Live picture" },
-          ],
-          options.mode,
-          (mode) => choose({ mode: /** @type {LiveOptions["mode"]} */ (mode) }),
-        ),
-        modeHint,
-      ),
+      modeField,
       thresholdSlider(options.threshold, (threshold) => onChange({ threshold })),
       h(
         "div.field",
@@ -175,5 +187,5 @@ export function livePanel({ labels, options, onChange, onFile }) {
   );
   showSource();
   showObjects(null);
-  return { element, showCameras, showObjects, showSize, pickFile: () => file.click() };
+  return { element, showCameras, showObjects, showSize, pickSource, pickFile: () => file.click() };
 }

@@ -1,13 +1,14 @@
-/** Where moving pictures come from: a camera, a shared screen, a video file. */
+/** Where moving pictures come from: a camera, a shared screen, a video file; see pad.js for one to write on. */
 
 /**
  * @typedef {object} Source
- * @property {"camera"|"screen"|"file"} kind
+ * @property {"camera"|"screen"|"file"|"pad"} kind
  * @property {string} name
  * @property {(video: HTMLVideoElement) => Promise<void>} attach play it in this element
  * @property {() => void} stop give the device back
  * @property {(listener: () => void) => void} onEnd called when it ends by itself: unplugged, sharing stopped
  * @property {string} [deviceId]
+ * @property {HTMLElement} [overlay] lies over the video while the source is open
  */
 
 /** Why a source could not be opened, in words for the person. */

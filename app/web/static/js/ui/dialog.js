@@ -9,17 +9,24 @@ import { fill, h, uid } from "./dom.js";
  */
 export function openDialog(title, build) {
   const id = uid("dialog");
-  const dialog = h("dialog.dialog", { "aria-labelledby": id, onclose: () => dialog.remove() });
+  const closed = () => {
+    removeEventListener("hashchange", close);
+    dialog.remove();
+  };
+  // A question of one view does not outlive it: the browser's back button leaves both.
+  const close = () => dialog.close();
+  const dialog = h("dialog.dialog", { "aria-labelledby": id, onclose: closed });
   fill(
     dialog,
     h(
       "div.stack",
       {},
       h("h2", { id }, title),
-      build(() => dialog.close()),
+      build(close),
     ),
   );
   document.body.append(dialog);
+  addEventListener("hashchange", close);
   dialog.showModal();
   return dialog;
 }

@@ -81,9 +81,37 @@ export function loading(words = "Loading…") {
  */
 export function modelNotice(model) {
   if (!model?.notice) return null;
-  // Commands in it stand between backticks.
-  const words = model.notice.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
-  return h("div.banner.banner-warn", { role: "note" }, icon("warn"), h("div.banner-body", {}, words));
+  return h(
+    "div.banner.banner-warn",
+    { role: "note" },
+    icon("warn"),
+    h("div.banner-body", {}, noticeWords(model.notice)),
+  );
+}
+
+/**
+ * The same where the model is used: what it can do in one line, and on request why it is not another.
+ *
+ * @param {{notice?: string|null, name: string, description: string}|null} model
+ */
+export function briefNotice(model) {
+  if (!model?.notice) return null;
+  return h(
+    "details.banner.banner-warn.banner-brief",
+    {},
+    h(
+      "summary",
+      {},
+      icon("warn"),
+      h("span", {}, `${model.name} stands in for a larger model. ${model.description} `, h("u", {}, "Why?")),
+    ),
+    h("p", {}, noticeWords(model.notice)),
+  );
+}
+
+/** Commands in a notice stand between backticks. @param {string} notice */
+function noticeWords(notice) {
+  return notice.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 }
 
 /**

@@ -1,6 +1,11 @@
 /** The start page: sign up or in; for the signed in, where to go. */
+import { call, isAbort } from "../api.js";
+import { textSnippets } from "../detect/snippets.js";
+import { summary } from "../history/row.js";
 import { session } from "../session.js";
+import { codeTabs } from "../ui/code.js";
 import { fill, h } from "../ui/dom.js";
+import { ago, dateTime } from "../ui/format.js";
 import { icon } from "../ui/icons.js";
 import { illustration } from "../ui/illustration.js";
 import { errorBanner, modelNotice } from "../ui/states.js";
@@ -22,9 +27,15 @@ const DOORS = /** @type {const} */ ([
   ["text", "text", "Text", "Sort one text or a whole file into categories, with probabilities."],
 ]);
 
-/** @param {HTMLElement} root */
-export function mount(root) {
-  fill(root, session.user ? welcome() : front());
+const LATELY = 5;
+const SIGNS = { text: "text", image: "image", stream: "live" };
+
+/**
+ * @param {HTMLElement} root
+ * @param {import("../router.js").Visit} visit
+ */
+export function mount(root, { signal }) {
+  fill(root, session.user ? welcome(signal) : front());
   showModels(/** @type {HTMLElement} */ (root.querySelector("[data-models]")));
 }
 
@@ -57,6 +68,7 @@ function front() {
         ),
     ),
     doors(),
+    programs(),
     h("div", { dataset: { models: "" } }),
   );
 }
@@ -69,27 +81,88 @@ function doors() {
   );
 }
 
-function welcome() {
+function welcome(signal) {
+  const lately = h("div.stack-sm");
+  showLately(lately, signal);
   return [
+    h("div.view-head", {}, h("h1", { tabindex: -1 }, "What shall we look at?")),
+    doors(),
     h(
-      "div.view-head",
+      "div.two.welcome",
       {},
       h(
-        "div",
+        "section.card.stack",
         {},
-        h("h1", { tabindex: -1 }, "What shall we look at?"),
-        h(
-          "p",
-          {},
-          "Everything you run is kept in ",
-          h("a", { href: "#/history" }, "your history"),
-          ", for you alone.",
-        ),
+        h("div.row-between", {}, h("h2", {}, "Lately"), h("a.small", { href: "#/history" }, "All of your history")),
+        lately,
       ),
+      programs(),
     ),
-    doors(),
     h("div", { dataset: { models: "" } }),
   ];
+}
+
+/** How a program calls the service. */
+function programs() {
+  return h(
+    "section.card.stack.programs",
+    {},
+    h(
+      "div.row-between",
+      {},
+      h("h2", {}, "From your own program"),
+      h("a.small", { href: "#/account" }, "Make an API key"),
+    ),
+    codeTabs(textSnippets("computer cpu memory ram")),
+    h(
+      "p.small.muted",
+      {},
+      "Pictures and streams are called alike: see ",
+      h("a", { href: "#/models" }, "the models"),
+      " and ",
+      h("a", { href: "/docs" }, "the API"),
+      ".",
+    ),
+  );
+}
+
+/** The last few records, each a link to its own page. */
+async function showLately(place, signal) {
+  fill(
+    place,
+    [0, 1, 2].map(() => h("div.skeleton", { "aria-hidden": "true" })),
+  );
+  try {
+    const { data } = await call("GET", "/history", { query: { limit: LATELY }, signal });
+    fill(
+      place,
+      data.items.length
+        ? h("ul.lately", {}, data.items.map(latelyRow))
+        : h("p.muted", {}, "What you predict and detect appears here, for you alone."),
+    );
+  } catch (error) {
+    if (isAbort(error)) return;
+    fill(
+      place,
+      errorBanner(error, () => showLately(place, signal)),
+    );
+  }
+}
+
+function latelyRow(item) {
+  const { title, chips } = summary(item);
+  return h(
+    "li",
+    {},
+    icon(SIGNS[item.kind] ?? "info", 18),
+    h("a.clip", { href: `#/history/${encodeURIComponent(item.id)}` }, title),
+    h("span.row.lately-chips", {}, chips.slice(0, 1)),
+    h(
+      "time.small.muted",
+      { datetime: item.created_at, title: dateTime(item.created_at) },
+      ago(item.created_at),
+    ),
+  );
 }
 
 function door(path, sign, title, text) {
@@ -97,7 +170,8 @@ function door(path, sign, title, text) {
     "a.door",
     { href: `#/${path}` },
     h("span.door-icon", {}, icon(sign, 22)),
-    h("span", {}, h("strong", {}, title), h("span.small.muted", {}, text)),
+    h("span.grow", {}, h("strong", {}, title), h("span.small.muted", {}, text)),
+    h("span.door-arrow", { "aria-hidden": "true" }, "→"),
   );
 }
 

@@ -3,6 +3,7 @@ import { call, isAbort } from "../api.js";
 import { setLabelOrder } from "../detect/colors.js";
 import { usefulLabels } from "../detect/controls.js";
 import { livePanel } from "../live/panel.js";
+import { canBeWritten, openPad } from "../live/pad.js";
 import { FramePump } from "../live/pump.js";
 import { Recorder } from "../live/recorder.js";
 import { listCameras, openCamera, openFile, openScreen } from "../live/sources.js";
@@ -17,7 +18,7 @@ import { keepQuery } from "../router.js";
 import { session } from "../session.js";
 import { fill, h } from "../ui/dom.js";
 import { icon } from "../ui/icons.js";
-import { modelNotice } from "../ui/states.js";
+import { briefNotice } from "../ui/states.js";
 import { signInFirst } from "./auth.js";
 
 const SETTINGS_WAIT_MS = 150;
@@ -54,7 +55,6 @@ class LiveView {
     this.signal = signal;
     this.options = readOptions(query, usefulLabels(model));
     this.stage = new Stage(signal);
-    this.stage.mode = this.options.mode;
     this.stage.choice = { threshold: this.options.threshold, labels: this.options.labels };
     this.status = streamStatus({ onRetry: () => this.#stream?.retryNow(), signal });
     this.strip = statsStrip();
@@ -70,17 +70,12 @@ class LiveView {
       onChange: (change) => this.change(change),
       onFile: (file) => this.start(file),
     });
-    this.placeholder = h(
-      "button.stage-start",
-      { type: "button", onclick: () => this.start() },
-      icon("play", 36),
-      h("span", {}, "Start detection"),
-    );
+    this.placeholder = this.#placeholder(usefulLabels(model));
     this.stage.element.append(this.placeholder, this.status.message);
     fill(
       root,
       h("div.view-head", {}, h("div", {}, h("h1", { tabindex: -1 }, "Live detection")), this.status.pill),
-      modelNotice(model),
+      briefNotice(model),
       h(
         "div.live",
         {},
@@ -95,6 +90,34 @@ class LiveView {
     });
     this.showCameras();
     navigator.mediaDevices?.addEventListener("devicechange", () => this.showCameras(), { signal });
+  }
+
+  /** What the stage offers while nothing runs. */
+  #placeholder(labels) {
+    const pick = (source) => {
+      this.panel.pickSource(source);
+      this.start();
+    };
+    const other = (source, sign, words) =>
+      h("button.btn.btn-small", { type: "button", onclick: () => pick(source) }, icon(sign, 15), words);
+    return h(
+      "div.stage-idle",
+      {},
+      h(
+        "button.stage-start",
+        { type: "button", onclick: () => this.start() },
+        icon("play", 36),
+        h("span", {}, "Start detection"),
+      ),
+      h(
+        "div.stage-other",
+        {},
+        canBeWritten(labels) && other("pad", "pen", "Write digits by hand"),
+        // Browsers on phones have none to share.
+        navigator.mediaDevices?.getDisplayMedia && other("screen", "screen", "Share a screen"),
+        other("file", "film", "Play a video"),
+      ),
+    );
   }
 
   async showCameras() {
@@ -115,9 +138,7 @@ class LiveView {
     try {
       const source = file
         ? openFile(file)
-        : this.options.source === "screen"
-          ? await openScreen()
-          : await openCamera(recall("camera", null));
+        : await this.#open(this.options.source);
       // Meanwhile the view was left, or something else was started.
       if (this.signal.aborted || attempt !== this.#starting) {
         source.stop();
@@ -132,6 +153,7 @@ class LiveView {
             : "The camera was unplugged or taken away.",
         );
       });
+      if (source.overlay) this.stage.video.after(source.overlay);
       await source.attach(this.stage.video);
       if (source.kind === "camera") {
         remember("camera", source.deviceId ?? null);
@@ -143,6 +165,11 @@ class LiveView {
       this.stop();
       this.status.say(error.message);
     }
+  }
+
+  #open(source) {
+    if (source === "pad") return openPad();
+    return source === "screen" ? openScreen() : openCamera(recall("camera", null));
   }
 
   stop() {
@@ -165,10 +192,8 @@ class LiveView {
     const { source, mode, threshold, labels, side } = this.options;
     keepQuery({ source, mode, threshold, labels });
     remember("live", { source, mode, threshold, side });
-    this.stage.mode = mode;
     this.stage.choice = { threshold, labels };
-    this.stage.draw();
-    if (this.#pump) this.#pump.keepsPictures = mode === "exact";
+    this.#applyMode();
     if ("side" in change) this.#pump?.pacer.fix(side);
     if ("threshold" in change || "labels" in change) {
       // The picture follows at once; the server is told when the slider rests.
@@ -177,6 +202,13 @@ class LiveView {
     }
     if ("camera" in change) remember("camera", change.camera);
     if (("source" in change || "camera" in change) && this.#source) this.start();
+  }
+
+  #applyMode() {
+    const mode = this.#source?.kind === "pad" ? "live" : this.options.mode;
+    this.stage.mode = mode;
+    this.stage.draw();
+    if (this.#pump) this.#pump.keepsPictures = mode === "exact";
   }
 
   #serverSettings() {
@@ -199,7 +231,7 @@ class LiveView {
     this.#stream = stream;
     this.#pump = new FramePump(this.stage.video, stream);
     this.#pump.pacer.fix(this.options.side);
-    this.#pump.keepsPictures = this.options.mode === "exact";
+    this.#applyMode();
     stream.set(this.#serverSettings());
     stream.open();
     this.#pump.start();
@@ -259,7 +291,7 @@ class LiveView {
     this.placeholder.hidden = running;
     this.stage.element.dataset.state = running ? "running" : "idle";
     if (!running) this.panel.showObjects(null);
-    if (running && document.activeElement === this.placeholder) this.toolbar.focus();
+    if (running && this.placeholder.contains(document.activeElement)) this.toolbar.focus();
   }
 }
 
@@ -270,7 +302,7 @@ function readOptions(query, labels) {
     [query.get(name), kept[name]].find((value) => allowed.includes(value)) ?? allowed[0];
   const threshold = Number(query.get("threshold") ?? kept.threshold);
   return {
-    source: pick("source", ["camera", "screen", "file"]),
+    source: pick("source", ["camera", "screen", "file", ...(canBeWritten(labels) ? ["pad"] : [])]),
     mode: pick("mode", ["exact", "live"]),
     threshold: threshold >= 0.05 && threshold <= 0.95 ? threshold : 0.5,
     labels: (query.get("labels") ?? "").split(",").filter((label) => labels.includes(label)),

@@ -8,7 +8,7 @@ import { session } from "../session.js";
 import { fill, h } from "../ui/dom.js";
 import { count } from "../ui/format.js";
 import { icon } from "../ui/icons.js";
-import { emptyState, modelNotice } from "../ui/states.js";
+import { emptyState, briefNotice } from "../ui/states.js";
 import { pictureDetails } from "../upload/details.js";
 import { signInFirst } from "./auth.js";
 
@@ -98,7 +98,7 @@ class UploadView {
     fill(
       root,
       h("div.view-head", {}, h("h1", { tabindex: -1 }, "Detect in pictures")),
-      modelNotice(model),
+      briefNotice(model),
       h("div.upload", {}, h("div.stack", {}, this.drop, this.controls, this.list), this.details),
     );
     this.#listen();
