@@ -2,8 +2,10 @@
 import { h } from "../ui/dom.js";
 import { icon } from "../ui/icons.js";
 
-const WIDTH = 960;
-const HEIGHT = 540;
+/** Sheets in pixels, and where the three digits of the example lie on them: on a phone there is more room below. */
+const WIDE = { width: 960, height: 540, corners: [[110, 190], [420, 130], [730, 200]] };
+const SQUARE = { width: 720, height: 720, corners: [[60, 150], [300, 460], [510, 190]] };
+const NARROW = "(max-width: 47.99rem)";
 const PAPER = "#f4f1ea";
 const INK = "#20222a";
 const PEN = 20;
@@ -12,12 +14,12 @@ const BETWEEN_DIGITS_MS = 450;
 /** A stream skips what comes too soon after its last picture, and would miss the end of a stroke: it is told again. */
 const TELL_AGAIN_MS = [100, 400];
 
-/** Pen strokes of three digits, each on a sheet of 100 x 140, and where their sheets lie. */
-const EXAMPLE = /** @type {const} */ ([
-  ["M14 22C32 0 84 4 80 36 77 58 48 63 38 65c36-4 56 20 44 48-14 30-62 26-74 1", 110, 190],
-  ["M8 16c28 5 56 3 84-4C74 52 56 92 44 138", 420, 130],
-  ["M58 8C16 8 4 60 14 98c14 52 66 44 75-10C96 38 78 4 48 10", 730, 200],
-]);
+/** Pen strokes of three digits, each within 100 x 140. */
+const EXAMPLE = [
+  "M14 22C32 0 84 4 80 36 77 58 48 63 38 65c36-4 56 20 44 48-14 30-62 26-74 1",
+  "M8 16c28 5 56 3 84-4C74 52 56 92 44 138",
+  "M58 8C16 8 4 60 14 98c14 52 66 44 75-10C96 38 78 4 48 10",
+];
 const SCALE = 1.5;
 
 /** Whether what can be written on the sheet is what the model finds. @param {string[]} labels */
@@ -27,7 +29,8 @@ export function canBeWritten(labels) {
 
 /** @returns {import("./sources.js").Source} */
 export function openPad() {
-  const sheet = h("canvas", { width: WIDTH, height: HEIGHT });
+  const { width, height, corners } = matchMedia(NARROW).matches ? SQUARE : WIDE;
+  const sheet = h("canvas", { width, height });
   const context = /** @type {CanvasRenderingContext2D} */ (sheet.getContext("2d", { alpha: false }));
   const hint = h("p.pad-hint", {}, "Write digits here");
   const overlay = h(
@@ -53,7 +56,7 @@ export function openPad() {
     timers.forEach(clearTimeout);
     timers = [];
     context.fillStyle = PAPER;
-    context.fillRect(0, 0, WIDTH, HEIGHT);
+    context.fillRect(0, 0, width, height);
     hint.hidden = false;
     tellAgain();
   }
@@ -79,11 +82,11 @@ export function openPad() {
   function writeExample() {
     clear();
     const pause = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : BETWEEN_DIGITS_MS;
-    timers = EXAMPLE.map(([path, x, y], at) =>
+    timers = EXAMPLE.map((path, at) =>
       setTimeout(() => {
         dip();
         context.save();
-        context.translate(x, y);
+        context.translate(corners[at][0], corners[at][1]);
         context.scale(SCALE, SCALE);
         context.lineWidth = PEN / SCALE;
         context.stroke(new Path2D(path));
@@ -96,10 +99,10 @@ export function openPad() {
   /** Where on the sheet: it lies in its box as large as it fits. */
   function place({ clientX, clientY }) {
     const box = sheet.getBoundingClientRect();
-    const scale = Math.min(box.width / WIDTH, box.height / HEIGHT);
+    const scale = Math.min(box.width / width, box.height / height);
     return /** @type {[number, number]} */ ([
-      (clientX - box.left - (box.width - WIDTH * scale) / 2) / scale,
-      (clientY - box.top - (box.height - HEIGHT * scale) / 2) / scale,
+      (clientX - box.left - (box.width - width * scale) / 2) / scale,
+      (clientY - box.top - (box.height - height * scale) / 2) / scale,
     ]);
   }
 

@@ -42,7 +42,10 @@ export function pictureDetails(picture, choice, onRetry) {
   const summary = h("p.small", { role: "status" });
   const code = h("div");
   let objects = /** @type {import("../detect/draw.js").Detection[]} */ ([]);
-  image.addEventListener("error", () => frame.classList.add("picture-broken"));
+  image.addEventListener("error", () => {
+    frame.classList.add("picture-broken");
+    image.replaceWith(h("p.picture-none", {}, icon("image", 28), "The browser cannot show this file."));
+  });
 
   function choose(now) {
     if (!picture.answer) return;

@@ -61,6 +61,8 @@ export async function mount(root, { query, signal }) {
     try {
       const { data, timing } = await call("POST", "/prediction", { json: { text }, signal });
       fill(result, answer(text, data, timing));
+      // Where the columns lie below each other, it would come out of sight.
+      result.scrollIntoView({ block: "nearest" });
     } catch (error) {
       if (!isAbort(error)) throw error;
     }
