@@ -37,7 +37,7 @@ export async function mount(root, { signal }) {
       ),
     ),
     h(
-      "div.stack",
+      "div.models",
       {},
       models.map((model) => card(model)),
     ),
@@ -160,7 +160,7 @@ function quality({ metric, value, size, ...rest }) {
         h(
           "div.figure",
           {},
-          h("dt", {}, name.replaceAll("_", " ")),
+          h("dt", {}, name.replace(/^value_/, "").replaceAll("_", " ")),
           h("dd.num", {}, Number(each.toFixed(4)).toLocaleString(undefined, { maximumFractionDigits: 4 })),
         ),
       ),
