@@ -1,6 +1,7 @@
 """Every view in both themes and at both widths: accessible, and nothing sticks out."""
 
 import re
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,10 @@ def check(page: Page, where: str) -> None:
     ]
     assert found == []
     assert len(report["passes"]) > 10
+    check_width(page, where)
+
+
+def check_width(page: Page, where: str) -> None:
     width, room = page.evaluate(
         "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
@@ -104,6 +109,22 @@ def test_every_view_is_accessible_and_fits(
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.locator(".lately li")).to_have_count(4)
     check(page, "home, lately")
+
+
+# 320 is what 1280 is at a zoom of 400 % (WCAG 2.2, 1.4.10).
+@pytest.mark.parametrize("width", [320, 768, 1024, 1920])
+def test_nothing_sticks_out_at_any_width(
+    new_context: Callable[..., BrowserContext], width: int
+) -> None:
+    page = new_context(viewport={"width": width, "height": 800}).new_page()
+    sign_up(page, f"an-address-as-long-as-some-are-{uuid.uuid4().hex}@example.com", PASSWORD)
+    for path in ("", "live", "upload", "text", "history", "models", "account"):
+        page.goto(f"/#/{path}")
+        # Else the view before may still be on show.
+        page.reload()
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.locator(".skeleton")).to_have_count(0)
+        check_width(page, f"{path} at {width}")
 
 
 def test_the_theme_is_chosen_and_remembered(page: Page) -> None:
