@@ -46,8 +46,8 @@ from app.monitoring.middleware import HTTPActivity, ObservationMiddleware
 from app.monitoring.publisher import MetricsPublisher
 from app.monitoring.sentry import reporting_errors
 from app.openapi import complete_document, name_operation
-from app.predictions.endpoints import direct_router as direct_predictions_router
 from app.openapi_text import DESCRIPTION, TAGS
+from app.predictions.endpoints import direct_router as direct_predictions_router
 from app.predictions.endpoints import router as predictions_router
 from app.web.endpoints import router as web_router
 

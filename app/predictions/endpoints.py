@@ -59,6 +59,8 @@ Engine = Annotated[InferenceEngine, Depends(get_engine)]
 
 @direct_router.post(
     "/prediction",
+    # As the application names the operations of its own routers.
+    operation_id="predict",
     tags=["Predictions"],
     summary="Classify a text",
     response_model=PredictionResponse,
