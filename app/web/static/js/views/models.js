@@ -89,6 +89,7 @@ function card(model) {
       "dl.facts",
       {},
       fact("Version", h("span.mono", {}, model.version)),
+      fact("Computed by", model.backend),
       fact("Trained on", model.training_data),
       fact(
         "Made with",
