@@ -89,7 +89,7 @@ class RequestIDMiddleware:
         for name, value in scope["headers"]:
             if name == _REQUEST_ID_HEADER_NAME:
                 request_id = value.decode("latin-1")
-        if not _CLIENT_REQUEST_ID.match(request_id):
+        if not request_id or not _CLIENT_REQUEST_ID.match(request_id):
             request_id = secrets.token_hex(8)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id

@@ -8,9 +8,8 @@ does not agree, is served by scikit-learn as it is.
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy.typing as npt
 TOLERANCE = 1e-5
 
 Floats = npt.NDArray[np.floating[Any]]
+Indices = npt.NDArray[np.int64]
 
 
 # scikit-learn's default: runs of two or more word characters.
@@ -74,37 +74,40 @@ class CompiledTextPipeline:
     def predict_proba(self, texts: Sequence[str]) -> list[list[float]]:
         """Probability of each class, a row a text, as the pipeline's own `predict_proba`."""
         scores = np.repeat(self._intercept[None, :], len(texts), axis=0)
-        counts = [self._count(text) for text in texts]
-        known = [row for row, count in enumerate(counts) if count]
-        if known:
-            scores[known] += self._score([counts[row] for row in known])
+        rows, columns, counts = self._count([self._split(text) for text in texts])
+        if len(rows):
+            # Where each text's part begins, of those that have a known word.
+            starts = np.flatnonzero(np.diff(rows, prepend=-1))
+            scores[rows[starts]] += self._score(columns, counts, starts)
         scores -= scores.max(axis=1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=1, keepdims=True)
-        rows: list[list[float]] = scores.tolist()
-        return rows
+        probabilities: list[list[float]] = scores.tolist()
+        return probabilities
 
-    def _count(self, text: str) -> Counter[int]:
-        """How often each column's word is in `text`."""
+    def _split(self, text: str) -> list[str]:
         if self._splits and text.isascii():
-            words = text.translate(_ASCII_WORDS).split()
-        else:
-            words = self._find_words(text.lower() if self._lowercase else text)
-        counts: Counter[Any] = Counter(map(self._column, words))
-        counts.pop(None, None)
-        return counts
+            return text.translate(_ASCII_WORDS).split()
+        return self._find_words(text.lower() if self._lowercase else text)
 
-    def _score(self, counts: list[Counter[int]]) -> Floats:
-        """TF-IDF rows times weights, of non-empty counts; (texts, classes).
+    def _count(self, texts: list[list[str]]) -> tuple[Indices, Indices, Indices]:
+        """The known words of all texts: their texts, their columns, and how often each is there.
 
-        All rows lie in one array, one after the other: a row is the sum of its segment.
+        Ordered by text. Sorting them all counts them in half the time of a `Counter` a text.
         """
-        lengths = np.fromiter(map(len, counts), np.intp, len(counts))
-        total = int(lengths.sum())
-        columns = np.fromiter(chain.from_iterable(counts), np.intp, total)
-        frequencies = chain.from_iterable(count.values() for count in counts)
-        values = np.fromiter(frequencies, self._idf.dtype, total)
-        starts = np.cumsum(lengths) - lengths
+        lengths = [len(words) for words in texts]
+        words = chain.from_iterable(texts)
+        columns = np.fromiter(map(self._column, words, repeat(-1)), np.int64, sum(lengths))
+        keys = np.repeat(np.arange(len(texts)) * len(self._weights), lengths) + columns
+        keys = np.sort(keys[columns >= 0])
+        firsts = np.flatnonzero(np.diff(keys, prepend=-1))
+        counts = np.diff(firsts, append=len(keys))
+        rows, columns = np.divmod(keys[firsts], len(self._weights))
+        return rows, columns, counts
+
+    def _score(self, columns: Indices, counts: Indices, starts: Indices) -> Floats:
+        """TF-IDF rows times weights, (texts, classes): a text is the sum of its segment."""
+        values = counts.astype(self._idf.dtype)
         if self._sublinear:
             np.log(values, out=values)
             values += 1

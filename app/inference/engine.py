@@ -27,7 +27,6 @@ from app.inference.batching import DynamicBatcher
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
-Result = TypeVar("Result")
 
 # A caller's presence is checked only after this many seconds: most answers are there before.
 _PRESENCE_CHECK_AFTER_S = 0.05
@@ -114,7 +113,14 @@ class ModelHandle(Generic[InputT, OutputT]):
         it fails on an input, `InferenceTimeoutError` past the deadline, and `CallerGoneError`
         when nobody waits for the answer any more.
         """
-        return await _bounded(self._predict_many(items, call), call)
+        guard = _Guard(call)
+        try:
+            return await self._predict_many(items, call)
+        except asyncio.CancelledError:
+            guard.raise_reason()
+            raise
+        finally:
+            guard.stop()
 
     async def _predict_many(self, items: Sequence[InputT], call: Call) -> list[Answer[OutputT]]:
         arrived = time.monotonic()
@@ -162,18 +168,6 @@ class ModelHandle(Generic[InputT, OutputT]):
         if time.monotonic() >= deadline:
             raise InferenceTimeoutError
         return self.model.preprocess(item)
-
-
-async def _bounded(work: Awaitable[Result], call: Call) -> Result:
-    """Await `work`, but no longer than to the deadline and no longer than the caller stays."""
-    guard = _Guard(call)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        guard.raise_reason()
-        raise
-    finally:
-        guard.stop()
 
 
 class _Guard:

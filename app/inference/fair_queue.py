@@ -97,6 +97,8 @@ class FairQueue(Generic[PreparedT, OutputT]):
         """
         if not self._size:
             return 0.0
+        if len(self._flows) == 1 and flow in self._flows:
+            return float(self.cost)
         turns = self._length(flow) + count
         served = sum(min(len(items), turns) for items in self._flows.values())
         return self.cost / self._size * served
