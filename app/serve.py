@@ -42,7 +42,7 @@ def settle_garbage_collector() -> None:
     """
     gc.freeze()
     # What requests leave in cycles is little: the default of 700 collects every other request.
-    gc.set_threshold(2_000, 20, 20)
+    gc.set_threshold(10_000, 10, 10)
     gc.enable()
 
 
