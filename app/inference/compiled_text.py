@@ -93,7 +93,8 @@ class CompiledTextPipeline:
     def _count(self, texts: list[list[str]]) -> tuple[Indices, Indices, Indices]:
         """The known words of all texts: their texts, their columns, and how often each is there.
 
-        Ordered by text. Sorting them all counts them in half the time of a `Counter` a text.
+        Ordered by text. One sort for all takes a fifth off a batch of 32 against a `Counter` for
+        each text, and makes a lone text half as long again.
         """
         lengths = [len(words) for words in texts]
         words = chain.from_iterable(texts)
