@@ -26,6 +26,7 @@ from app.config import Settings
 from app.history.recorder import HistoryRecorder
 from app.history.records import PredictionRecord
 from app.inference.engine import Call, Timing
+from app.presence import PRESENCE, Presence, ReceivedPresence
 
 MAX_TIMEOUT_MS = 600_000
 
@@ -93,10 +94,15 @@ class InferenceRequestDependency(CallerDependency):
         timeout_s = settings.request_timeout_s
         if timeout is not None:
             timeout_s = min(timeout_s, _parse_timeout(timeout))
-        arrived: float = scope["state"].get("arrived_at") or time.monotonic()
+        scope_state = scope["state"]
+        arrived: float = scope_state.get("arrived_at") or time.monotonic()
+        presence: Presence | None = scope_state.get(PRESENCE)
+        if presence is None:
+            assert isinstance(connection, Request)
+            presence = ReceivedPresence(connection.receive)
         return InferenceRequest(
             caller=caller,
-            call=Call(flow=caller.key, deadline=arrived + timeout_s, gone=_Presence(connection)),
+            call=Call(flow=caller.key, deadline=arrived + timeout_s, presence=presence),
             settings=settings,
             recorder=state.recorder if store else None,
         )
@@ -104,20 +110,6 @@ class InferenceRequestDependency(CallerDependency):
 
 read_inference_request = InferenceRequestDependency()
 InferenceRequestDep = Annotated[InferenceRequest, Depends(read_inference_request)]
-
-
-class _Presence:
-    """Called and awaited, returns when the client has disconnected."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: HTTPConnection) -> None:
-        self._connection = connection
-
-    async def __call__(self) -> None:
-        assert isinstance(self._connection, Request)
-        while (await self._connection.receive())["type"] != "http.disconnect":
-            pass
 
 
 def _parse_timeout(value: bytes) -> float:

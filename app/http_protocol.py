@@ -5,6 +5,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.presence import PRESENCE, ConnectionPresence
+
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 30.0
 
@@ -70,6 +72,7 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         """On the loop's clock; None while no head is awaited."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._answers: WholeAnswerTransport
+        self._presence = ConnectionPresence()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.is_ending = getattr(self.server_state, "is_ending", False)
@@ -83,6 +86,7 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
         super().connection_lost(exc)
+        self._presence.leave()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -93,6 +97,7 @@ class LookoutHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["state"][PRESENCE] = self._presence
         if self._head_began is None:
             self._await_head()
 

@@ -11,9 +11,14 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from app.http_protocol import MAX_HEAD_BYTES, LookoutHttpProtocol
+from app.presence import PRESENCE
 from tests.support.waiting import until
 
 GET = b"GET /%b HTTP/1.1\r\nHost: lookout\r\n\r\n"
+
+
+LEFT: list[bytes] = []
+"""Paths whose clients were seen to leave."""
 
 
 class RecordingTransport(asyncio.Transport):
@@ -86,6 +91,12 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         "/stream": lambda: StreamingResponse(parts()),
         "/head-like": lambda: PlainTextResponse("HTTP/1.1 200 OK\r\n\r\n"),
     }
+    if scope["path"] == "/wait":
+        left = asyncio.Event()
+        scope["state"][PRESENCE].add(left.set)
+        await left.wait()
+        LEFT.append(scope["raw_path"])
+        return
     if scope["path"] == "/broken":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise RuntimeError("broken on purpose")
@@ -215,3 +226,15 @@ class TestHeadTimer:
         (written,) = await connection.send(b"GET /text HTTP/1.1\r\n")
         assert written.startswith(b"HTTP/1.1 408 ")
         assert connection.transport.closed
+
+
+async def test_the_application_is_told_when_the_client_leaves() -> None:
+    LEFT.clear()
+    staying, leaving = Connection(), Connection()
+    for connection in (staying, leaving):
+        connection.protocol.data_received(GET % b"wait")
+    await asyncio.sleep(0)
+    leaving.end()
+    await until(lambda: len(LEFT) == 1)
+    staying.end()
+    await until(lambda: len(LEFT) == 2)

@@ -6,7 +6,7 @@ the forward pass of this one), the model's batcher, and back with its timing.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -24,12 +24,10 @@ from app.inference.base import (
     QueueFullError,
 )
 from app.inference.batching import DynamicBatcher
+from app.presence import Presence
 
 InputT = TypeVar("InputT")
 OutputT = TypeVar("OutputT")
-
-# A caller's presence is checked only after this many seconds: most answers are there before.
-_PRESENCE_CHECK_AFTER_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,8 @@ class Call:
     """Calls of one flow are served in order; flows take turns."""
     deadline: float
     """On the clock of `time.monotonic`, in seconds."""
-    gone: Callable[[], Awaitable[None]] | None = None
-    """Returns an awaitable that ends when the caller has left; None when that cannot be known."""
+    presence: Presence | None = None
+    """Of the caller; None when that cannot be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,23 +171,23 @@ class ModelHandle(Generic[InputT, OutputT]):
 class _Guard:
     """Cancels the task that makes it when its deadline has passed or its caller has left.
 
-    One timer is all that a call costs which is answered soon, as most are: `asyncio.timeout` and
-    a task that waits for the caller's leaving would cost more than some models.
+    One timer is all that a call costs: `asyncio.timeout` and a task that waits for the caller's
+    leaving would cost more than some models.
     """
 
-    __slots__ = ("_call", "_cancelled_before", "_loop", "_reason", "_task", "_timer", "_watcher")
+    __slots__ = ("_cancelled_before", "_presence", "_reason", "_task", "_timer")
 
     def __init__(self, call: Call) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._call = call
         self._task = task
         self._cancelled_before = task.cancelling()
         self._reason: AppError | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self._loop = loop = asyncio.get_running_loop()
-        first_check = min(call.deadline, time.monotonic() + _PRESENCE_CHECK_AFTER_S)
-        self._timer = loop.call_at(first_check, self._on_timer)
+        # The loop's clock is that of `time.monotonic`.
+        self._timer = asyncio.get_running_loop().call_at(call.deadline, self._on_deadline)
+        self._presence = call.presence
+        if self._presence is not None:
+            self._presence.add(self._on_leave)
 
     def raise_reason(self) -> None:
         """Raise why this guard cancelled the task; nothing when somebody else did."""
@@ -199,19 +197,13 @@ class _Guard:
     def stop(self) -> None:
         """Guard no longer."""
         self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        if self._presence is not None:
+            self._presence.discard(self._on_leave)
 
-    def _on_timer(self) -> None:
-        if time.monotonic() >= self._call.deadline:
-            self._cancel(InferenceTimeoutError())
-            return
-        self._timer = self._loop.call_at(self._call.deadline, self._on_timer)
-        if self._watcher is None and self._call.gone is not None:
-            self._watcher = self._loop.create_task(self._watch(self._call.gone))
+    def _on_deadline(self) -> None:
+        self._cancel(InferenceTimeoutError())
 
-    async def _watch(self, gone: Callable[[], Awaitable[None]]) -> None:
-        await gone()
+    def _on_leave(self) -> None:
         self._cancel(CallerGoneError())
 
     def _cancel(self, reason: AppError) -> None:

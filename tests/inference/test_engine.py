@@ -20,9 +20,10 @@ from app.inference.base import (
     QueueFullError,
 )
 from app.inference.engine import InferenceEngine
+from app.presence import ConnectionPresence
 from tests.support.engines import call, serving
 from tests.support.models import EchoModel, Item, UnloadableModel
-from tests.support.waiting import Gate, never, until
+from tests.support.waiting import Gate, until
 
 
 class ParsingModel(EchoModel):
@@ -114,19 +115,15 @@ class TestDeadline:
 class TestCallerWhoLeaves:
     async def test_its_work_is_dropped_before_it_costs_compute(self) -> None:
         model = EchoModel()
-        gone = asyncio.Event()
-
-        async def leave() -> None:
-            await gone.wait()
-
+        presence = ConnectionPresence()
         async with serving(model) as engine:
             handle = engine.get("echo")
             model.gate.shut()
             first = asyncio.create_task(handle.predict(Item(1), call()))
             await model.gate.has_visitor()
-            leaving = asyncio.create_task(handle.predict(Item(2), call(gone=leave)))
+            leaving = asyncio.create_task(handle.predict(Item(2), call(presence=presence)))
             await until(lambda: len(handle.batcher) == 1)
-            gone.set()
+            presence.leave()
             with pytest.raises(CallerGoneError):
                 await leaving
             model.gate.open()
@@ -137,20 +134,32 @@ class TestCallerWhoLeaves:
     async def test_one_that_stays_is_answered(self) -> None:
         model = EchoModel()
         async with serving(model) as engine:
+            presence = ConnectionPresence()
             model.gate.shut()
-            task = asyncio.create_task(engine.get("echo").predict(Item(1), call(gone=never)))
+            staying = call(presence=presence)
+            task = asyncio.create_task(engine.get("echo").predict(Item(1), staying))
             await model.gate.has_visitor()
-            # Long enough for its presence to be watched.
-            started = time.monotonic()
-            await until(lambda: time.monotonic() > started + 0.1)
             model.gate.open()
             assert (await task).output == 10
+            # What it does when it has its answer harms nobody.
+            presence.leave()
+
+    async def test_one_that_left_before_is_not_waited_for(self) -> None:
+        model = EchoModel()
+        presence = ConnectionPresence()
+        presence.leave()
+        async with serving(model) as engine:
+            model.gate.shut()
+            with pytest.raises(CallerGoneError):
+                await engine.get("echo").predict(Item(1), call(presence=presence))
 
     async def test_a_cancelled_task_stays_cancelled(self) -> None:
         model = EchoModel()
         async with serving(model) as engine:
             model.gate.shut()
-            task = asyncio.create_task(engine.get("echo").predict(Item(1), call(gone=never)))
+            task = asyncio.create_task(
+                engine.get("echo").predict(Item(1), call(presence=ConnectionPresence()))
+            )
             await model.gate.has_visitor()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

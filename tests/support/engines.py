@@ -1,11 +1,12 @@
 """Engines whose models a test decides about."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from app.inference.base import InferenceModel
 from app.inference.engine import Call, InferenceEngine
+from app.presence import Presence
 from tests.support.waiting import PATIENCE_S, later
 
 
@@ -32,7 +33,7 @@ def call(
     *,
     flow: str = "somebody",
     deadline: float | None = None,
-    gone: Callable[[], Awaitable[None]] | None = None,
+    presence: Presence | None = None,
 ) -> Call:
     """The call of somebody who waits long enough, unless said otherwise."""
-    return Call(flow=flow, deadline=later() if deadline is None else deadline, gone=gone)
+    return Call(flow=flow, deadline=later() if deadline is None else deadline, presence=presence)

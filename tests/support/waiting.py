@@ -52,8 +52,3 @@ class Gate:
     async def has_visitor(self) -> None:
         """Return once a thread stands at the shut gate."""
         await until(lambda: self._waiting > 0)
-
-
-async def never() -> None:
-    """Wait for what does not happen."""
-    await asyncio.Event().wait()
