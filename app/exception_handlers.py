@@ -1,4 +1,8 @@
-"""The one place where errors become HTTP answers."""
+"""The one place where errors become HTTP answers.
+
+The handlers are coroutines, though they wait for nothing: Starlette runs others in threads, of
+which there are forty, and a refusal cost as much as an answer.
+"""
 
 import json
 from collections.abc import Mapping
@@ -40,12 +44,12 @@ def error_answer(
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
-def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
+async def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AppError)
     return error_answer(request, error.status, error.code, error.detail, error.headers)
 
 
-def _handle_http_exception(request: Request, error: Exception) -> JSONResponse:
+async def _handle_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
     headers = error.headers
@@ -69,7 +73,7 @@ class DatabaseUnavailableError(ServiceUnavailableError):
     detail = "The database does not answer now. Try again shortly."
 
 
-def _handle_database_error(request: Request, error: Exception) -> JSONResponse:
+async def _handle_database_error(request: Request, error: Exception) -> JSONResponse:
     """503 while the database is away, locked or full; what else it says is our fault."""
     if not is_database_unavailable(error):
         # To the outermost handler, as if there were none for this kind.
@@ -77,10 +81,10 @@ def _handle_database_error(request: Request, error: Exception) -> JSONResponse:
     # The driver's words alone: SQLAlchemy's would bring the statement.
     cause = getattr(error, "orig", None) or error
     logger.warning("the database is unavailable: {!r}", cause)
-    return _handle_app_error(request, DatabaseUnavailableError())
+    return await _handle_app_error(request, DatabaseUnavailableError())
 
 
-def _handle_unexpected_error(request: Request, error: Exception) -> JSONResponse:
+async def _handle_unexpected_error(request: Request, error: Exception) -> JSONResponse:
     request_id = get_request_id(request.scope)
     logger.opt(exception=error).error(
         "unhandled error in {} {} (request {})", request.method, request.url.path, request_id
@@ -95,7 +99,7 @@ def _handle_unexpected_error(request: Request, error: Exception) -> JSONResponse
     )
 
 
-def _handle_validation_error(_request: Request, error: Exception) -> Response:
+async def _handle_validation_error(_request: Request, error: Exception) -> Response:
     """FastAPI's own 422, without the `input` that it repeats.
 
     That may be a password or a text of megabytes, and may not be JSON again: a lone surrogate

@@ -5,16 +5,25 @@ sends when a request is due, on a free connection, up to a bound of connections.
 """
 
 import asyncio
+import gc
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import uvloop
 
 from benchmarks.stats import percentile
 
 # What a client that is well behaved reads of a refusal.
 _WHY_HEADER = b"retry-after:"
 _WHY_BODY = b'"code":'
+_OPEN_TOGETHER = 100
+_TICK_S = 0.002
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -68,13 +77,13 @@ class LoadResult:
         }
 
     def take(self, status: int, head: bytes, body: bytes, milliseconds: float) -> None:
-        """Count one answer."""
+        """Count one answer; `head` in lower case."""
         self.statuses[status] += 1
         if status == 200:
             self.accepted_ms.append(milliseconds)
         elif status in (429, 503):
             self.refused_ms.append(milliseconds)
-            if _WHY_HEADER not in head.lower() or _WHY_BODY not in body.replace(b" ", b""):
+            if _WHY_HEADER not in head or _WHY_BODY not in body.replace(b" ", b""):
                 self.unexplained += 1
 
 
@@ -92,58 +101,105 @@ def http_post(path: str, headers: dict[str, str], body: bytes) -> bytes:
 class _Connection(asyncio.Protocol):
     """One keep-alive connection with at most one request under way."""
 
-    def __init__(self, result: LoadResult, free: "deque[_Connection]", check: Check | None) -> None:
-        self._result = result
-        self._free = free
-        self._check = check
+    def __init__(self, clients: "_Clients") -> None:
+        self._clients = clients
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
         self._sent_at = 0.0
         self._index = 0
         self.is_waiting = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
 
-    def send(self, index: int, data: bytes) -> bool:
-        """Send a request; false when the connection has gone."""
-        if self._transport is None:
-            return False
+    @property
+    def is_open(self) -> bool:
+        """Whether a request can be sent."""
+        return self._transport is not None
+
+    def send(self, index: int, data: bytes) -> None:
+        """Send a request."""
+        assert self._transport is not None
         self.is_waiting, self._index, self._sent_at = True, index, time.monotonic()
         self._transport.write(data)
-        return True
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             return
-        head = self._buffer[:end]
-        marker = head.lower().find(b"content-length:")
+        head = self._buffer[:end].lower()
+        marker = head.find(b"content-length:")
         length = int(head[marker + 15 :].partition(b"\r\n")[0])
-        body = self._buffer[end + 4 :]
-        if len(body) < length:
+        if len(self._buffer) < end + 4 + length:
             return
+        body = self._buffer[end + 4 :]
         self._buffer = b""
         self.is_waiting = False
-        status = int(head[9:12])
-        self._result.take(status, head, body, (time.monotonic() - self._sent_at) * 1000)
-        if status == 200 and self._check and not self._check(self._index, body):
-            self._result.wrong += 1
-        if b"connection: close" not in head.lower():
-            self._free.append(self)
+        milliseconds = (time.monotonic() - self._sent_at) * 1000
+        self._clients.result.take(int(head[9:12]), head, body, milliseconds)
+        self._clients.on_answer(self, self._index, int(head[9:12]), body)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
-        if self.is_waiting:
-            self._result.unanswered += 1
-            self.is_waiting = False
+        self._clients.on_lost(self)
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connection, and what is under way."""
+        self.is_waiting = False
         if self._transport is not None:
             self._transport.abort()
+
+
+class _Clients:
+    """The connections of one load."""
+
+    def __init__(self, port: int, check: Check | None) -> None:
+        self.result = LoadResult()
+        self.waiting = 0
+        """Requests under way."""
+        self._port = port
+        self._check = check
+        self._free: deque[_Connection] = deque()
+        self._all: set[_Connection] = set()
+
+    async def open(self) -> None:
+        """One connection more."""
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: _Connection(self), "127.0.0.1", self._port
+        )
+        self._all.add(connection)
+        self._free.append(connection)
+
+    async def send(self, index: int, data: bytes) -> None:
+        """Send a request on a free connection, opening one where those were broken."""
+        while self._free and not self._free[0].is_open:
+            self._free.popleft()
+        if not self._free:
+            await self.open()
+        self.waiting += 1
+        self._free.popleft().send(index, data)
+
+    def on_answer(self, connection: _Connection, index: int, status: int, body: bytes) -> None:
+        """Count an answer as right or wrong; the connection is free again."""
+        self.waiting -= 1
+        if status == 200 and self._check and not self._check(index, body):
+            self.result.wrong += 1
+        self._free.append(connection)
+
+    def on_lost(self, connection: _Connection) -> None:
+        """Count what was under way on it."""
+        self._all.discard(connection)
+        if connection.is_waiting:
+            self.waiting -= 1
+            self.result.unanswered += 1
+
+    def close(self) -> None:
+        """Drop all connections; what is under way is never answered."""
+        self.result.unanswered += self.waiting
+        for connection in tuple(self._all):
+            connection.close()
 
 
 async def drive(
@@ -156,37 +212,51 @@ async def drive(
     check: Check | None = None,
     patience_s: float = 90.0,
 ) -> LoadResult:
-    """Send request 0, 1, 2… at `per_s` for `seconds`; then wait for every answer, `patience_s`."""
-    loop = asyncio.get_running_loop()
-    result = LoadResult()
-    free: deque[_Connection] = deque()
-    connections: list[_Connection] = []
+    """Send request 0, 1, 2… at `per_s` for `seconds`; then wait for every answer, `patience_s`.
+
+    The connections are opened before the clock starts. What is due while `max_connections` wait
+    for answers is not sent: that many callers there are.
+    """
+    clients = _Clients(port, check)
+    result = clients.result
+    for begin in range(0, max_connections, _OPEN_TOGETHER):
+        count = min(_OPEN_TOGETHER, max_connections - begin)
+        await asyncio.gather(*(clients.open() for _ in range(count)))
     start = time.monotonic()
     while (now := time.monotonic()) < start + seconds:
         while result.due < (now - start) * per_s:
             index = result.due
             result.due += 1
-            data = make_request(index)
-            while free:
-                if free.popleft().send(index, data):
-                    break
+            if clients.waiting >= max_connections:
+                result.unsent += 1
             else:
-                if sum(1 for c in connections if c.is_waiting) >= max_connections:
-                    result.unsent += 1
-                    continue
-                connection = _Connection(result, free, check)
-                await loop.create_connection(lambda made=connection: made, "127.0.0.1", port)  # type: ignore[misc]
-                connections.append(connection)
-                connection.send(index, data)
-        await asyncio.sleep(0.002)
+                await clients.send(index, make_request(index))
+        await asyncio.sleep(_TICK_S)
     deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline and any(c.is_waiting for c in connections):  # noqa: ASYNC110
+    while time.monotonic() < deadline and clients.waiting:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
-    result.unanswered += sum(1 for c in connections if c.is_waiting)
-    for connection in connections:
-        connection.is_waiting = False
-        connection.close()
+    clients.close()
     return result
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep the garbage collector of this process, which has the baselines' libraries in memory,
+    from standing still for longer than what is measured."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def run_load(load: Coroutine[Any, Any, T]) -> T:
+    """Run a load that is nobody's bottleneck, as far as Python allows."""
+    with undisturbed(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(load)
 
 
 def rotate(requests: Sequence[bytes]) -> Callable[[int], bytes]:

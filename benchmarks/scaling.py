@@ -1,11 +1,10 @@
 """S1: what becomes of the throughput as work grows, and of those who are one too many."""
 
-import asyncio
 from collections.abc import Sequence
 from statistics import median
 
 from benchmarks.bench import Bench
-from benchmarks.load import LoadResult, drive
+from benchmarks.load import LoadResult, drive, run_load
 from benchmarks.overload import text_requests
 from benchmarks.report import Row
 from benchmarks.stats import retained
@@ -26,7 +25,7 @@ def s1(bench: Bench) -> list[Row]:
         "connections": {"at": CONNECTIONS, **connections},
         "streams": {"at": STREAMS, **streams},
     }
-    refusals = asyncio.run(_overload(bench, max(connections["service"])))
+    refusals = run_load(_overload(bench, max(connections["service"])))
     bench.raw["S1"]["overload"] = refusals.summary()
     bench.say(f"S1: at twice the capacity {bench.raw['S1']['overload']}")
     return [

@@ -5,7 +5,7 @@ import time
 from statistics import median
 
 from benchmarks.bench import Bench
-from benchmarks.load import LoadResult, drive
+from benchmarks.load import LoadResult, drive, run_load
 from benchmarks.overload import image_requests, text_requests
 from benchmarks.report import Row
 from benchmarks.servers import Server
@@ -28,7 +28,7 @@ def soak(bench: Bench, minutes: float) -> list[Row]:
         f"soak: capacity {text_rate:,.0f} texts/s or {image_rate:.1f} images/s, "
         f"now twice of both for {minutes:g} minutes"
     )
-    texts, images, memory = asyncio.run(
+    texts, images, memory = run_load(
         _run(bench, server, minutes * 60, text_rate * _OVERLOAD, image_rate * _OVERLOAD)
     )
     bench.raw["soak"] = {

@@ -6,6 +6,7 @@ shrink with it. Callers take turns, whatever the number of their connections.
 """
 
 import asyncio
+import math
 import queue
 import threading
 import time
@@ -82,6 +83,10 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
+        # Whether to look for items that nobody waits for: some were withdrawn, or the first
+        # deadline of those that waited at the last look has passed.
+        self._withdrawn = 0
+        self._first_deadline = math.inf
         # Seconds of model time per unit of cost, a moving average; None until measured.
         self._seconds_per_cost: float | None = None
 
@@ -136,9 +141,19 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         ]
         for item in work:
             self._queue.push(item)
+        self._first_deadline = min(self._first_deadline, deadline)
         self.stats.submitted += len(work)
         self._schedule_dispatch()
         return work
+
+    def withdraw(self, work: Sequence[WorkItem[PreparedT, OutputT]]) -> None:
+        """Nobody waits for `work` any more; what has not been done of it is not."""
+        for item in work:
+            if item.future.cancel():
+                self._withdrawn += 1
+            elif not item.future.cancelled():
+                # What failed beside the first failure is told to nobody, and that is no mistake.
+                item.future.exception()
 
     def check_capacity(self, count: int, *, flow: str, deadline: float) -> None:
         """Raise what `submit` would raise for `count` items now; make room as it would.
@@ -149,9 +164,9 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         if self.state is not ModelState.READY or self._stopping:
             self.stats.refused["unavailable"] += count
             raise ModelUnavailableError(retry_after_s=self.restart_pause_s)
-        if self._is_too_full(count):
-            # Who has left or come too late holds a place until its turn comes.
-            self._queue.discard(self._is_wanted)
+        now = time.monotonic()
+        if self._is_too_full(count) and (self._withdrawn or now >= self._first_deadline):
+            self._discard_unwanted()
         if self._is_too_full(count):
             places = len(self._queue) + count - self.size
             evicted = self._queue.evict_for(flow, count, places)
@@ -162,7 +177,6 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
                 if not item.future.done():
                     retry_after_s = self.expected_wait_s()
                     item.future.set_exception(QueueFullError(retry_after_s=retry_after_s))
-        now = time.monotonic()
         if now >= deadline:
             self.stats.expired += count
             raise InferenceTimeoutError
@@ -170,6 +184,15 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         if now + wait_s > deadline:
             self.stats.refused["deadline"] += count
             raise QueueFullError(retry_after_s=wait_s)
+
+    def _discard_unwanted(self) -> None:
+        """Take out who has left or come too late, and would hold a place until its turn comes.
+
+        Not at each refusal: it costs more than a refusal otherwise does.
+        """
+        self._queue.discard(self._is_wanted)
+        self._withdrawn = 0
+        self._first_deadline = self._queue.first_deadline()
 
     def _is_too_full(self, count: int) -> bool:
         # A request larger than the queue itself passes when it comes alone.

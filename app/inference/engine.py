@@ -132,10 +132,7 @@ class ModelHandle(Generic[InputT, OutputT]):
         try:
             outputs = [await item.future for item in work]
         finally:
-            for item in work:
-                # What failed beside the first failure is told to nobody, and that is no mistake.
-                if not item.future.cancel() and not item.future.cancelled():
-                    item.future.exception()
+            self.batcher.withdraw(work)
         done = time.monotonic()
         return [
             Answer(

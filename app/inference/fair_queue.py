@@ -1,6 +1,7 @@
 """The queue before a model, in which callers take turns."""
 
 import asyncio
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,6 +89,12 @@ class FairQueue(Generic[PreparedT, OutputT]):
         for item in self.clear():
             if is_wanted(item):
                 self.push(item)
+
+    def first_deadline(self) -> float:
+        """The earliest deadline of what waits; infinite when nothing does."""
+        return min(
+            (item.deadline for flow in self._flows.values() for item in flow), default=math.inf
+        )
 
     def cost_before(self, flow: str, count: int) -> float:
         """Cost of what is served before the last of `count` new items of `flow`.

@@ -270,12 +270,26 @@ class TestAdmission:
         model = EchoModel()
         async with running(model, size=3) as batcher:
             first = await occupy(batcher)
-            for item in submit(batcher, items(1, 2, 3)):
-                item.future.cancel()
+            batcher.withdraw(submit(batcher, items(1, 2, 3)))
             work = submit(batcher, items(4))
             model.gate.open()
             assert await results([first, *work]) == [0, 40]
         assert model.values == [[0], [4]]
+
+    async def test_callers_who_are_too_late_take_nobodys_place(self) -> None:
+        model = EchoModel()
+        async with running(model, size=3) as batcher:
+            first = await occupy(batcher)
+            soon = time.monotonic() + 0.01
+            submit(batcher, items(1, 2), deadline=soon)
+            submit(batcher, items(3))
+            await until(lambda: time.monotonic() > soon)
+            work = submit(batcher, items(4, 5))
+            with pytest.raises(QueueFullError):
+                submit(batcher, items(6))
+            model.gate.open()
+            assert await results([first, *work]) == [0, 40, 50]
+        assert model.values == [[0], [3, 4, 5]]
 
     async def test_who_fills_the_queue_makes_room_for_another(self) -> None:
         model = EchoModel()
