@@ -18,15 +18,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
-from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from app.auth.dependencies import SECURITY, Caller, CallerDependency
 from app.config import Settings
 from app.history.recorder import HistoryRecorder
 from app.history.records import PredictionRecord
+from app.inference.base import CallerGoneError
 from app.inference.engine import Call, Timing
-from app.presence import PRESENCE, Presence, ReceivedPresence
+from app.presence import Presence, ReceivedPresence
+from app.scope_keys import PRESENCE
 
 MAX_TIMEOUT_MS = 600_000
 
@@ -148,13 +150,15 @@ async def read_json(model: type[Body], request: Request) -> Body:
 
 
 async def _read_body(request: Request) -> bytes:
-    """The whole body. Raises `ClientDisconnect`, as `Request.body`, which takes longer for one
-    that came in one piece."""
+    """The whole body, as `Request.body`, which takes longer for one that came in one piece.
+
+    Raises `CallerGoneError` when the rest of it never comes.
+    """
     parts = []
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise ClientDisconnect
+            raise CallerGoneError
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)

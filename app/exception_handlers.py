@@ -20,8 +20,10 @@ from starlette.routing import Match
 
 from app.database_errors import is_database_unavailable
 from app.exceptions import AppError, ServiceUnavailableError
+from app.inference.base import QueueFullError
 from app.middlewares import REQUEST_ID_HEADER, get_request_id
 from app.schemas import ErrorResponse
+from app.shedding import LoadShedder
 
 _HTTP_CODES = {
     400: "bad_request",
@@ -46,6 +48,10 @@ def error_answer(
 
 async def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AppError)
+    if isinstance(error, QueueFullError):
+        shedder: LoadShedder | None = getattr(request.app.state, "shedder", None)
+        if shedder is not None:
+            shedder.remember(request.scope, error)
     return error_answer(request, error.status, error.code, error.detail, error.headers)
 
 

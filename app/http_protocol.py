@@ -1,17 +1,73 @@
 """uvicorn's HTTP protocol, with bounds on a request's head, and answers that leave in one piece."""
 
 import asyncio
-from typing import Any
+from collections import deque
+from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.presence import PRESENCE, ConnectionPresence
+from app.presence import ConnectionPresence
+from app.scope_keys import PRESENCE, SHEDDER
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 30.0
+STARTS_PER_TURN = 128
 
+_SERVICE_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\n"
 _TOO_LARGE = b"431 Request Header Fields Too Large", b"The head of the request is too large."
 _TOO_SLOW = b"408 Request Timeout", b"The head of the request did not arrive in time."
+
+
+class Shedder(Protocol):
+    """Knows who is to be refused at once: `app.shedding.LoadShedder`."""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anybody is."""
+
+    def refuse(self, scope: Any, /) -> bytes | None:
+        """The answer to a request, after its status line, if its caller is to be refused."""
+
+
+class StartQueue:
+    """Starts the requests of all connections, so many in a turn of the event loop.
+
+    The loop reads what all clients have sent before it runs anything. Were all of it started at
+    once, a thousand requests would be on their way before the first learns that there is no room.
+    """
+
+    def __init__(self) -> None:
+        self._started = 0
+        """In this turn."""
+        self._waiting: deque[tuple[LookoutHttpProtocol, RequestResponseCycle, ASGI3Application]] = (
+            deque()
+        )
+
+    def add(
+        self, protocol: "LookoutHttpProtocol", cycle: RequestResponseCycle, app: ASGI3Application
+    ) -> None:
+        """Refuse a request at once, or start it in this turn, or in one of the next."""
+        if protocol.shed(cycle):
+            return
+        if self._started == STARTS_PER_TURN:
+            self._waiting.append((protocol, cycle, app))
+            return
+        if not self._started:
+            protocol.loop.call_soon(self._next_turn, protocol.loop)
+        self._started += 1
+        protocol.start_cycle(cycle, app)
+
+    def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._started = 0
+        while self._waiting and self._started < STARTS_PER_TURN:
+            protocol, cycle, app = self._waiting.popleft()
+            # By now others may have been refused.
+            if not protocol.shed(cycle):
+                self._started += 1
+                protocol.start_cycle(cycle, app)
+        if self._started:
+            loop.call_soon(self._next_turn, loop)
 
 
 class WholeAnswerTransport:
@@ -65,8 +121,9 @@ class LookoutHttpProtocol(HttpToolsProtocol):
     is_ending = False
     """Whether the process ends: each answer then closes its connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, starts: StartQueue | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._starts = starts or StartQueue()
         self._head_bytes = 0
         self._head_began: float | None = None
         """On the loop's clock; None while no head is awaited."""
@@ -106,6 +163,28 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.is_ending and self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._starts.add(self, cycle, app)
+
+    def start_cycle(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Hand a request to the application."""
+        super()._start_asgi_task(cycle, app)
+
+    def shed(self, cycle: RequestResponseCycle) -> bool:
+        """Answer a request whose caller is to be refused; whether that was so."""
+        shedder: Shedder | None = self.app_state.get(SHEDDER)
+        if shedder is None or not shedder.is_active or not cycle.keep_alive or cycle.disconnected:
+            return False
+        answer = shedder.refuse(cycle.scope)
+        if answer is None:
+            return False
+        date = b"".join(b"%b: %b\r\n" % pair for pair in cycle.default_headers)
+        cycle.transport.write(_SERVICE_UNAVAILABLE + date + answer)
+        # What is still to come of its body is read and thrown away.
+        cycle.response_started = cycle.response_complete = True
+        self.on_response_complete()
+        return True
 
     def on_response_complete(self) -> None:
         self._answers.flush()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -23,6 +24,7 @@ from app.detection.stream import StreamRegistry
 from app.exception_handlers import add_exception_handlers
 from app.history.endpoints import router as history_router
 from app.history.recorder import HistoryRecorder
+from app.inference.batching import DynamicBatcher
 from app.inference.cache import CachingClassifier, PredictionCache
 from app.inference.device import default_threads
 from app.inference.engine import InferenceEngine
@@ -39,16 +41,19 @@ from app.middlewares import (
     RequestIDMiddleware,
     SecurityHeadersMiddleware,
     StartupFailureMiddleware,
+    list_security_headers,
 )
 from app.monitoring.endpoints import router as monitoring_router
 from app.monitoring.logging import configure_logging
-from app.monitoring.middleware import HTTPActivity, ObservationMiddleware
+from app.monitoring.middleware import HTTPActivity, ObservationMiddleware, RequestObserver
 from app.monitoring.publisher import MetricsPublisher
 from app.monitoring.sentry import reporting_errors
 from app.openapi import complete_document, name_operation
 from app.openapi_text import DESCRIPTION, TAGS
 from app.predictions.endpoints import direct_router as direct_predictions_router
 from app.predictions.endpoints import router as predictions_router
+from app.scope_keys import SHEDDER
+from app.shedding import LoadShedder
 from app.web.endpoints import router as web_router
 
 # FastAPI's native telemetry makes spans for nobody when no exporter is set up, at a sixth of the
@@ -62,8 +67,11 @@ NO_TELEMETRY: TelemetryConfig = {
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Start every resource in order, and stop them in the opposite one."""
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    """Start every resource in order, and stop them in the opposite one.
+
+    What it yields is there for the server's protocol.
+    """
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
         stack.enter_context(
@@ -107,7 +115,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.publisher = await stack.enter_async_context(MetricsPublisher.of(app, __version__))
 
         logger.info("Lookout {} is ready", __version__)
-        yield
+        yield {SHEDDER: app.state.shedder}
         logger.info("shutting down")
 
 
@@ -143,7 +151,16 @@ async def _start_engine(app: FastAPI, settings: Settings) -> InferenceEngine:
         )
     )
     await engine.start()
+    for handle in engine.handles:
+        _tell_shedder(app.state.shedder, handle.batcher)
     return engine
+
+
+def _tell_shedder(shedder: LoadShedder, batcher: DynamicBatcher[Any, Any]) -> None:
+    def on_batch(_size: int, _wait_s: float, _seconds: float) -> None:
+        shedder.on_batch(batcher.model.name, len(batcher), batcher.size)
+
+    batcher.stats.on_batch.append(on_batch)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -165,6 +182,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.http_activity = HTTPActivity()
+    observer = RequestObserver(access_log=settings.effective_access_log)
+    app.state.shedder = LoadShedder(
+        observer, list_security_headers(strict_transport=settings.secure_cookies)
+    )
     add_exception_handlers(app)
 
     # The last one added is the outermost.
@@ -192,7 +213,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         ObservationMiddleware,
         activity=app.state.http_activity,
-        access_log=settings.effective_access_log,
+        observer=observer,
     )
     app.add_middleware(RequestIDMiddleware)
     app.add_middleware(StartupFailureMiddleware)

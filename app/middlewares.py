@@ -6,7 +6,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -44,6 +44,24 @@ def get_request_id(scope: Scope) -> str | None:
     """The id that `RequestIDMiddleware` gave the connection, if it has passed there."""
     request_id: str | None = scope.get("state", {}).get("request_id")
     return request_id
+
+
+def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The client's own id where it sends one that can be used, else a new one."""
+    for name, value in headers:
+        if name == _REQUEST_ID_HEADER_NAME:
+            request_id = value.decode("latin-1")
+            if _CLIENT_REQUEST_ID.match(request_id):
+                return request_id
+    return secrets.token_hex(8)
+
+
+def list_security_headers(*, strict_transport: bool) -> list[tuple[bytes, bytes]]:
+    """The security headers of every answer, as ASGI has headers."""
+    headers = dict(_SECURITY_HEADERS)
+    if strict_transport:
+        headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+    return [(k.lower().encode(), v.encode()) for k, v in headers.items()]
 
 
 class StartupFailureMiddleware:
@@ -85,12 +103,7 @@ class RequestIDMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        request_id = ""
-        for name, value in scope["headers"]:
-            if name == _REQUEST_ID_HEADER_NAME:
-                request_id = value.decode("latin-1")
-        if not request_id or not _CLIENT_REQUEST_ID.match(request_id):
-            request_id = secrets.token_hex(8)
+        request_id = choose_request_id(scope["headers"])
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         state["arrived_at"] = time.monotonic()
@@ -111,10 +124,7 @@ class SecurityHeadersMiddleware:
 
     def __init__(self, app: ASGIApp, *, strict_transport: bool) -> None:
         self.app = app
-        headers = dict(_SECURITY_HEADERS)
-        if strict_transport:
-            headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
-        self.headers = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
+        self.headers = list_security_headers(strict_transport=strict_transport)
         self.names = frozenset(name for name, _ in self.headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,9 +13,6 @@ Listener = Callable[[], None]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 """ASGI's, without Starlette: the inference room knows no web."""
 
-PRESENCE = "presence"
-"""The key in `scope["state"]` under which a server of ours tells it."""
-
 
 class Presence(Protocol):
     """Of one client."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from app.config import Settings, get_settings
 from app.connections import ConnectionLimits, LimitedProtocol, allow_files
+from app.http_protocol import StartQueue
 from app.shutdown import GracefulServer
 
 
@@ -53,7 +54,7 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
     )
     return {
         "loop": "uvloop",
-        "http": partial(LimitedProtocol, limits=limits),
+        "http": partial(LimitedProtocol, limits=limits, starts=StartQueue()),
         # Loguru has the one configuration of all loggers, and we write the access log.
         "log_config": None,
         "access_log": False,

@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from loguru import logger
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _TICK_S = 0.1
+# libuv, and so uvloop, accepts one connection of a listening socket in each turn of its loop. At
+# twice the capacity a turn takes 20 ms, and 300 who came at once were answered after 1 to 4 s
+# (median); with eight names for the socket, after 0.2 to 0.5 s.
+_ACCEPTS_PER_TURN = 8
 # A request that was on its way when the door closed arrives within this time. Until then its
 # connection stays open, and is closed by the answer.
 _LINGER_S = 1.0
@@ -49,6 +55,27 @@ class GracefulServer(uvicorn.Server):
             return
         super().handle_exit(sig, frame)
         self._begin_to_end()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and accept more than one connection in a turn of the event loop."""
+        await super().startup(sockets)
+        if not self.started or self.should_exit:
+            return
+        make_protocol: Callable[[], asyncio.Protocol] = partial(
+            cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop = asyncio.get_running_loop()
+        listening = [listener for server in self.servers for listener in server.sockets]
+        for listener in listening:
+            for _ in range(_ACCEPTS_PER_TURN - 1):
+                # Another name for the same socket, which the loop takes for one more.
+                twin = socket.socket(fileno=os.dup(listener.fileno()))
+                self.servers.append(
+                    await loop.create_server(make_protocol, sock=twin, backlog=self.config.backlog)
+                )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Run the steps above. Called when the main loop has ended, for whatever reason."""

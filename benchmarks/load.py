@@ -22,6 +22,7 @@ _WHY_HEADER = b"retry-after:"
 _WHY_BODY = b'"code":'
 _OPEN_TOGETHER = 100
 _TICK_S = 0.002
+_ACCEPTING_S = 0.5
 
 T = TypeVar("T")
 
@@ -222,6 +223,8 @@ async def drive(
     for begin in range(0, max_connections, _OPEN_TOGETHER):
         count = min(_OPEN_TOGETHER, max_connections - begin)
         await asyncio.gather(*(clients.open() for _ in range(count)))
+    # They are open when the server has accepted them, which nobody tells.
+    await asyncio.sleep(_ACCEPTING_S)
     start = time.monotonic()
     while (now := time.monotonic()) < start + seconds:
         while result.due < (now - start) * per_s:

@@ -10,8 +10,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from app.http_protocol import MAX_HEAD_BYTES, LookoutHttpProtocol
-from app.presence import PRESENCE
+from app.http_protocol import MAX_HEAD_BYTES, STARTS_PER_TURN, LookoutHttpProtocol, StartQueue
+from app.scope_keys import PRESENCE, SHEDDER
 from tests.support.waiting import until
 
 GET = b"GET /%b HTTP/1.1\r\nHost: lookout\r\n\r\n"
@@ -53,11 +53,14 @@ class RecordingTransport(asyncio.Transport):
 class Connection:
     """A client's end of a connection to the protocol."""
 
-    def __init__(self) -> None:
+    def __init__(self, shedder: "ByPath | None" = None, starts: StartQueue | None = None) -> None:
         self.transport = RecordingTransport()
         config = uvicorn.Config(answer, log_config=None, access_log=False, ws="auto")
         config.load()
-        self.protocol = LookoutHttpProtocol(config, ServerState(), {})
+        server_state = ServerState()
+        server_state.default_headers = [(b"date", b"today")]
+        state = {} if shedder is None else {SHEDDER: shedder}
+        self.protocol = LookoutHttpProtocol(config, server_state, state, starts=starts)
         self.protocol.connection_made(self.transport)
 
     def end(self) -> None:
@@ -76,6 +79,20 @@ class Connection:
         self.protocol.data_received(data)
         await until(lambda: len(self.transport.writes) >= before + writes)
         return self.transport.writes[before:]
+
+
+class ByPath:
+    """Refuses requests by their path."""
+
+    is_active = True
+
+    def __init__(self, *refused: str) -> None:
+        self.refused = set(refused)
+
+    def refuse(self, scope: Scope) -> bytes | None:
+        if scope["path"] not in self.refused:
+            return None
+        return b"retry-after: 1\r\ncontent-length: 2\r\n\r\nno"
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -238,3 +255,75 @@ async def test_the_application_is_told_when_the_client_leaves() -> None:
     await until(lambda: len(LEFT) == 1)
     staying.end()
     await until(lambda: len(LEFT) == 2)
+
+
+REFUSED = (
+    b"HTTP/1.1 503 Service Unavailable\r\ndate: today\r\nretry-after: 1\r\n"
+    b"content-length: 2\r\n\r\nno"
+)
+
+
+async def test_who_is_to_be_refused_is_answered_without_the_application() -> None:
+    connection = Connection(ByPath("/text"))
+    # At once, and not by a task.
+    connection.protocol.data_received(GET % b"text")
+    assert connection.transport.writes == [REFUSED]
+    assert not connection.protocol.tasks
+    # The connection goes on, for refused ones and others.
+    connection.protocol.data_received(GET % b"text")
+    assert connection.transport.writes == [REFUSED] * 2
+    (written,) = await connection.get("head-like")
+    assert written.startswith(b"HTTP/1.1 200 OK\r\n")
+    connection.end()
+
+
+async def test_the_body_of_a_refused_request_is_thrown_away() -> None:
+    connection = Connection(ByPath("/text"))
+    head = b"POST /text HTTP/1.1\r\nHost: lookout\r\nContent-Length: 6\r\n\r\n"
+    connection.protocol.data_received(head + b"GET")
+    assert connection.transport.writes == [REFUSED]
+    (written,) = await connection.send(b" / " + GET % b"head-like")
+    assert written.startswith(b"HTTP/1.1 200 OK\r\n")
+    connection.end()
+
+
+async def test_a_refusal_waits_for_the_answers_before_it() -> None:
+    connection = Connection(ByPath("/text"))
+    written = await connection.send(GET % b"head-like" + GET % b"text" + GET % b"text", writes=3)
+    assert written[0].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert written[1:] == [REFUSED] * 2
+    connection.end()
+
+
+async def test_a_connection_that_is_to_close_is_left_to_the_application() -> None:
+    connection = Connection(ByPath("/text"))
+    head = b"GET /text HTTP/1.1\r\nHost: lookout\r\nConnection: close\r\n\r\n"
+    (written,) = await connection.send(head)
+    assert written.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert connection.transport.closed
+
+
+async def test_so_many_start_in_a_turn_and_the_others_in_the_next_ones() -> None:
+    starts = StartQueue()
+    connections = [Connection(starts=starts) for _ in range(2 * STARTS_PER_TURN + 3)]
+    for connection in connections:
+        connection.protocol.data_received(GET % b"text")
+    started = [bool(connection.protocol.tasks) for connection in connections]
+    assert started == [True] * STARTS_PER_TURN + [False] * (STARTS_PER_TURN + 3)
+    await until(lambda: all(connection.transport.writes for connection in connections))
+    for connection in connections:
+        assert connection.transport.writes[0].endswith(b"found")
+        connection.end()
+
+
+async def test_those_who_wait_for_their_turn_may_be_refused_by_then() -> None:
+    starts, shedder = StartQueue(), ByPath()
+    connections = [Connection(shedder, starts) for _ in range(STARTS_PER_TURN + 1)]
+    for connection in connections:
+        connection.protocol.data_received(GET % b"text")
+    shedder.refused.add("/text")
+    await until(lambda: all(connection.transport.writes for connection in connections))
+    assert connections[-1].transport.writes == [REFUSED]
+    assert connections[0].transport.writes[0].endswith(b"found")
+    for connection in connections:
+        connection.end()

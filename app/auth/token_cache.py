@@ -12,8 +12,14 @@ from app.database import now
 Load = Callable[[bytes, TokenKind], Awaitable[Identity | None]]
 
 
+# Of its lifetime; the rest must do for a look-up beside full load.
+_REFRESH_AFTER = 0.5
+
+
 class _Entry(NamedTuple):
     identity: Identity
+    refresh_at: float
+    """When its next use has it read again, ahead of its end."""
     deadline: float
 
 
@@ -24,6 +30,9 @@ class TokenCache:
       is refused here no later than that. Unknown tokens are not remembered.
     - `forget` works at once, also on look-ups in flight: their result is no longer stored, and
       whoever asks next starts a look-up of their own.
+    - What is in use is read again at half its lifetime, while it still counts: a look-up takes a
+      tenth of a second and more beside full load, and all requests of a caller would wait for it,
+      every second.
     - Concurrent misses of one token share one look-up.
     """
 
@@ -52,9 +61,15 @@ class TokenCache:
         entry = self._entries.get(token_hash)
         if entry is None:
             return None
-        if self._clock() >= entry.deadline:
-            del self._entries[token_hash]
-            return None
+        moment = self._clock()
+        if moment >= entry.refresh_at:
+            if moment >= entry.deadline:
+                del self._entries[token_hash]
+                return None
+            # Once: should it fail, the look-up at the end will tell.
+            self._entries[token_hash] = entry._replace(refresh_at=entry.deadline)
+            if token_hash not in self._flights:
+                self._start_flight(token_hash, TokenKind(entry.identity.kind))
         return entry.identity
 
     async def look_up(self, token_hash: bytes, kind: TokenKind) -> Identity | None:
@@ -67,10 +82,7 @@ class TokenCache:
             return identity if identity.kind == kind else None
         flight = self._flights.get(token_hash)
         if flight is None:
-            flight = asyncio.create_task(self._fly(token_hash, kind))
-            self._flights[token_hash] = flight
-            self._tasks.add(flight)
-            flight.add_done_callback(self._tasks.discard)
+            flight = self._start_flight(token_hash, kind)
         # Shielded: one caller that leaves does not take the answer from the others.
         return await asyncio.shield(flight)
 
@@ -80,13 +92,29 @@ class TokenCache:
             self._entries.pop(token_hash, None)
             self._flights.pop(token_hash, None)
 
+    def _start_flight(self, token_hash: bytes, kind: TokenKind) -> asyncio.Task[Identity | None]:
+        flight = asyncio.create_task(self._fly(token_hash, kind))
+        self._flights[token_hash] = flight
+        self._tasks.add(flight)
+        flight.add_done_callback(self._end_flight)
+        return flight
+
+    def _end_flight(self, flight: asyncio.Task[Identity | None]) -> None:
+        self._tasks.discard(flight)
+        if not flight.cancelled():
+            # Where nobody waits for it, a failure is told to nobody, and that is no mistake.
+            flight.exception()
+
     async def _fly(self, token_hash: bytes, kind: TokenKind) -> Identity | None:
         flight = asyncio.current_task()
         began = self._clock()
         try:
             identity = await self._load(token_hash, kind)
-            if identity is not None and self._flights.get(token_hash) is flight:
-                self._store(token_hash, identity, began)
+            if self._flights.get(token_hash) is flight:
+                if identity is None:
+                    self._entries.pop(token_hash, None)
+                else:
+                    self._store(token_hash, identity, began)
             return identity
         finally:
             if self._flights.get(token_hash) is flight:
@@ -100,4 +128,6 @@ class TokenCache:
         if len(self._entries) >= self._capacity:
             # All live equally long, so the oldest is the one that ends first.
             del self._entries[next(iter(self._entries))]
-        self._entries[token_hash] = _Entry(identity, began + lifetime_s)
+        self._entries[token_hash] = _Entry(
+            identity, began + lifetime_s * _REFRESH_AFTER, began + lifetime_s
+        )

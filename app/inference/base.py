@@ -37,6 +37,12 @@ class QueueFullError(ServiceUnavailableError):
     code = "queue_full"
     detail = "More work is waiting than the model can do in time. Try again shortly."
 
+    def __init__(self, *, retry_after_s: float = 1.0, full: str | None = None) -> None:
+        super().__init__(retry_after_s=retry_after_s)
+        self.full = full
+        """The model whose queue has no place for a single input more of this caller, so that
+        the next would be refused too until a batch is taken; None where that is not so."""
+
 
 class InferenceTimeoutError(DeadlineExceededError):
     """The deadline passed before the model answered."""

@@ -172,7 +172,11 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
             evicted = self._queue.evict_for(flow, count, places)
             self.stats.refused["queue_full"] += len(evicted) or count
             if not evicted:
-                raise QueueFullError(retry_after_s=self.expected_wait_s())
+                raise QueueFullError(
+                    retry_after_s=self.expected_wait_s(),
+                    # Fewer inputs might find room.
+                    full=self.model.name if count == 1 else None,
+                )
             for item in evicted:
                 if not item.future.done():
                     retry_after_s = self.expected_wait_s()

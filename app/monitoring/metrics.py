@@ -46,7 +46,8 @@ INFERENCE_ITEMS = Counter(
 )
 INFERENCE_REFUSALS = Counter(
     "lookout_inference_refusals_total",
-    "Inputs that were not queued: queue_full, deadline (it would be missed) or unavailable.",
+    "Inputs that were not queued: queue_full, shed (refused early, as the caller just before), "
+    "deadline (it would be missed) or unavailable.",
     ["model", "reason"],
 )
 INFERENCE_QUEUE_WAIT_SECONDS = Histogram(

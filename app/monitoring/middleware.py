@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.monitoring.logging import log_access
+from app.monitoring.logging import log_access, request_context
 from app.monitoring.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
 
 # Of a request whose caller left before there was an answer, as nginx has it.
@@ -34,20 +34,55 @@ class _Series:
     observe: Callable[[float], None]
 
 
+class RequestObserver:
+    """Counts, times and logs one answer after the other."""
+
+    def __init__(self, *, access_log: bool) -> None:
+        self.access_log = access_log
+        # Looking a child up by its labels costs more than counting does.
+        self._series: dict[tuple[str, str, int], _Series] = {}
+
+    def observe(
+        self, scope: Scope, status: int, seconds: float, *, request_id: str | None = None
+    ) -> None:
+        """An HTTP request was answered; `request_id` where its id is not that of `scope`."""
+        method = scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
+        key = (getattr(scope.get("route"), "path", UNMATCHED), method, status)
+        series = self._series.get(key) or self._add_series(key)
+        series.count()
+        series.observe(seconds)
+        if not self.access_log or (status < 400 and scope["path"] in _QUIET_PATHS):
+            return
+        if request_id is None:
+            _log(scope, method, status, seconds)
+            return
+        before = request_context.set({**scope["state"], "request_id": request_id})
+        try:
+            _log(scope, method, status, seconds)
+        finally:
+            request_context.reset(before)
+
+    def _add_series(self, key: tuple[str, str, int]) -> _Series:
+        route, method, status = key
+        series = self._series[key] = _Series(
+            HTTP_REQUESTS.labels(route, method, str(status)).inc,
+            HTTP_REQUEST_SECONDS.labels(route, method).observe,
+        )
+        return series
+
+
 class ObservationMiddleware:
     """Stands right inside `RequestIDMiddleware`, so that all else is within what it measures."""
 
-    def __init__(self, app: ASGIApp, *, activity: HTTPActivity, access_log: bool) -> None:
+    def __init__(self, app: ASGIApp, *, activity: HTTPActivity, observer: RequestObserver) -> None:
         self.app = app
         self._activity = activity
-        self._access_log = access_log
-        # Looking a child up by its labels costs more than counting does.
-        self._series: dict[tuple[str, str, int], _Series] = {}
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._observe_request(scope, receive, send)
-        elif scope["type"] == "websocket" and self._access_log:
+        elif scope["type"] == "websocket" and self._observer.access_log:
             await self._observe_stream(scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -71,22 +106,7 @@ class ObservationMiddleware:
             raise
         finally:
             self._activity.in_progress -= 1
-            seconds = time.perf_counter() - started
-            method = scope["method"] if scope["method"] in _METHODS else _OTHER_METHOD
-            key = (getattr(scope.get("route"), "path", UNMATCHED), method, status)
-            series = self._series.get(key) or self._add_series(key)
-            series.count()
-            series.observe(seconds)
-            if self._access_log and (status >= 400 or scope["path"] not in _QUIET_PATHS):
-                _log(scope, method, status, seconds)
-
-    def _add_series(self, key: tuple[str, str, int]) -> _Series:
-        route, method, status = key
-        series = self._series[key] = _Series(
-            HTTP_REQUESTS.labels(route, method, str(status)).inc,
-            HTTP_REQUEST_SECONDS.labels(route, method).observe,
-        )
-        return series
+            self._observer.observe(scope, status, time.perf_counter() - started)
 
     async def _observe_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The line of a stream is written at its end: 101, or the code it was closed with."""

@@ -29,6 +29,7 @@ from app.inference.engine import InferenceEngine, ModelHandle
 from app.monitoring import metrics
 from app.monitoring.exposition import MetricsServer
 from app.monitoring.middleware import HTTPActivity
+from app.shedding import LoadShedder
 
 _INTERVAL_S = 1.0
 _PAGE_BYTES = resource.getpagesize()
@@ -52,6 +53,7 @@ class MetricsPublisher:
         database: Database,
         authenticator: Authenticator,
         activity: HTTPActivity,
+        shedder: LoadShedder,
     ) -> None:
         self._engine = engine
         self._cache = cache
@@ -60,6 +62,7 @@ class MetricsPublisher:
         self._database = database
         self._authenticator = authenticator
         self._activity = activity
+        self._shedder = shedder
         self._published: dict[tuple[Counter, tuple[str, ...]], float] = {}
         self._data_folder = _data_folder(settings.database_url)
         self._server = MetricsServer(settings.metrics_port) if settings.metrics_port else None
@@ -82,6 +85,7 @@ class MetricsPublisher:
             database=state.database,
             authenticator=state.authenticator,
             activity=state.http_activity,
+            shedder=state.shedder,
         )
 
     async def __aenter__(self) -> Self:
@@ -126,6 +130,7 @@ class MetricsPublisher:
             self._count(metrics.INFERENCE_ITEMS, getattr(stats, outcome), name, outcome)
         for reason in ("queue_full", "deadline", "unavailable"):
             self._count(metrics.INFERENCE_REFUSALS, stats.refused[reason], name, reason)
+        self._count(metrics.INFERENCE_REFUSALS, self._shedder.counts[name], name, "shed")
         self._count(metrics.MODEL_RESTARTS, stats.restarts, name)
         metrics.INFERENCE_QUEUE_ITEMS.labels(name).set(len(handle.batcher))
         metrics.INFERENCE_QUEUE_CAPACITY_ITEMS.labels(name).set(handle.batcher.size)

@@ -62,13 +62,61 @@ def cache(table: Table, clock: Clock) -> TokenCache:
 async def test_is_read_once_a_second(cache: TokenCache, table: Table, clock: Clock) -> None:
     for _ in range(3):
         assert await cache.look_up(TOKEN, TokenKind.BEARER) == table.rows[TOKEN]
-    clock.present += 0.999
+    clock.present += 0.499
     assert cache.get(TOKEN) is table.rows[TOKEN]
     assert table.reads == 1
-    clock.present += 0.001
+    # Not used for longer than that, it is not read again until it is.
+    clock.present += 0.501
     del table.rows[TOKEN]
     assert await cache.look_up(TOKEN, TokenKind.BEARER) is None
     assert table.reads == 2
+
+
+async def test_what_is_in_use_is_read_again_before_it_ends(
+    cache: TokenCache, table: Table, clock: Clock
+) -> None:
+    old = await cache.look_up(TOKEN, TokenKind.BEARER)
+    table.rows[TOKEN] = make_identity(is_admin=True)
+    clock.present += 0.5
+    table.answers.clear()
+    for _ in range(3):
+        # Nobody waits for the reading.
+        assert await cache.look_up(TOKEN, TokenKind.BEARER) is old
+        await asyncio.sleep(0)
+    assert table.reads == 2
+    table.answers.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    clock.present += 0.999
+    assert cache.get(TOKEN) is table.rows[TOKEN]
+
+
+async def test_what_is_found_revoked_ahead_of_time_is_forgotten_at_once(
+    cache: TokenCache, table: Table, clock: Clock
+) -> None:
+    await cache.look_up(TOKEN, TokenKind.BEARER)
+    del table.rows[TOKEN]
+    clock.present += 0.5
+    assert cache.get(TOKEN) is not None
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert cache.get(TOKEN) is None
+
+
+async def test_a_reading_ahead_that_fails_is_told_to_who_asks_when_it_counts(
+    cache: TokenCache, table: Table, clock: Clock
+) -> None:
+    await cache.look_up(TOKEN, TokenKind.BEARER)
+    table.error = OSError("the database is away")
+    clock.present += 0.5
+    for _ in range(5):
+        assert cache.get(TOKEN) is not None
+        await asyncio.sleep(0)
+    # It is not asked again and again.
+    assert table.reads == 2
+    clock.present += 0.5
+    with pytest.raises(OSError, match="away"):
+        await cache.look_up(TOKEN, TokenKind.BEARER)
 
 
 async def test_the_second_begins_with_the_reading(
