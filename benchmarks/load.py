@@ -43,6 +43,9 @@ class LoadResult:
     """Answers of status 200 that `check` refused."""
     accepted_ms: list[float] = field(default_factory=list)
     refused_ms: list[float] = field(default_factory=list)
+    """Of what was sent after the first `settling_s`."""
+    settling_refused_ms: list[float] = field(default_factory=list)
+    """Of what was sent before: nobody has been refused yet, and the queue is empty."""
 
     @property
     def sent(self) -> int:
@@ -75,15 +78,19 @@ class LoadResult:
             "accepted_p99_ms": self.accepted_percentile(99),
             "refused_p50_ms": self.refused_percentile(50),
             "refused_p99_ms": self.refused_percentile(99),
+            "settling_refused_p99_ms": percentile(self.settling_refused_ms, 99),
         }
 
-    def take(self, status: int, head: bytes, body: bytes, milliseconds: float) -> None:
+    def take(
+        self, status: int, head: bytes, body: bytes, milliseconds: float, *, is_settled: bool
+    ) -> None:
         """Count one answer; `head` in lower case."""
         self.statuses[status] += 1
         if status == 200:
-            self.accepted_ms.append(milliseconds)
+            if is_settled:
+                self.accepted_ms.append(milliseconds)
         elif status in (429, 503):
-            self.refused_ms.append(milliseconds)
+            (self.refused_ms if is_settled else self.settling_refused_ms).append(milliseconds)
             if _WHY_HEADER not in head or _WHY_BODY not in body.replace(b" ", b""):
                 self.unexplained += 1
 
@@ -137,9 +144,15 @@ class _Connection(asyncio.Protocol):
         body = self._buffer[end + 4 :]
         self._buffer = b""
         self.is_waiting = False
-        milliseconds = (time.monotonic() - self._sent_at) * 1000
-        self._clients.result.take(int(head[9:12]), head, body, milliseconds)
-        self._clients.on_answer(self, self._index, int(head[9:12]), body)
+        status = int(head[9:12])
+        self._clients.result.take(
+            status,
+            head,
+            body,
+            (time.monotonic() - self._sent_at) * 1000,
+            is_settled=self._sent_at >= self._clients.settled_at,
+        )
+        self._clients.on_answer(self, self._index, status, body)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
@@ -159,6 +172,7 @@ class _Clients:
         self.result = LoadResult()
         self.waiting = 0
         """Requests under way."""
+        self.settled_at = 0.0
         self._port = port
         self._check = check
         self._free: deque[_Connection] = deque()
@@ -211,9 +225,12 @@ async def drive(
     seconds: float,
     max_connections: int,
     check: Check | None = None,
+    settling_s: float = 0.0,
     patience_s: float = 90.0,
 ) -> LoadResult:
     """Send request 0, 1, 2… at `per_s` for `seconds`; then wait for every answer, `patience_s`.
+
+    The times of what is sent in the first `settling_s` are kept apart.
 
     The connections are opened before the clock starts. What is due while `max_connections` wait
     for answers is not sent: that many callers there are.
@@ -226,6 +243,7 @@ async def drive(
     # They are open when the server has accepted them, which nobody tells.
     await asyncio.sleep(_ACCEPTING_S)
     start = time.monotonic()
+    clients.settled_at = start + settling_s
     while (now := time.monotonic()) < start + seconds:
         while result.due < (now - start) * per_s:
             index = result.due

@@ -8,6 +8,7 @@ from benchmarks.bench import Bench
 from benchmarks.load import LoadResult, drive, run_load
 from benchmarks.overload import image_requests, text_requests
 from benchmarks.report import Row
+from benchmarks.scaling import SETTLING_S
 from benchmarks.servers import Server
 
 _OVERLOAD = 2.0
@@ -63,6 +64,7 @@ async def _run(
                 seconds=seconds,
                 max_connections=_TEXT_CONNECTIONS,
                 check=check,
+                settling_s=SETTLING_S,
             )
         )
         images = group.create_task(
@@ -72,6 +74,7 @@ async def _run(
                 per_s=image_rate,
                 seconds=seconds,
                 max_connections=_IMAGE_CONNECTIONS,
+                settling_s=SETTLING_S,
             )
         )
     return texts.result(), images.result(), memory

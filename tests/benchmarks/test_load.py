@@ -83,6 +83,22 @@ async def test_every_request_is_counted_under_what_became_of_it() -> None:
     assert told["statuses"] == {"200": result.statuses[200], "503": result.statuses[503]}
 
 
+async def test_the_times_of_the_first_moment_are_kept_apart() -> None:
+    answers = {b"/full": answer("503 Service Unavailable", REFUSAL, "Retry-After: 1")}
+    async with server(answers) as port:
+        result = await drive(
+            port,
+            rotate([http_post("/full", {}, b"")]),
+            per_s=500,
+            seconds=0.4,
+            max_connections=20,
+            settling_s=0.2,
+        )
+    assert result.settling_refused_ms
+    assert result.refused_ms
+    assert len(result.settling_refused_ms) + len(result.refused_ms) == result.statuses[503]
+
+
 async def test_what_is_never_answered_is_told_and_not_waited_for() -> None:
     # The announced body never comes.
     half = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
