@@ -215,6 +215,13 @@ class Settings(BaseSettings):
             "or ONNX Runtime, costs some accuracy."
         ),
     )
+    cuda_graphs: bool = Field(
+        False,
+        description=(
+            "On a CUDA device, record the detector's pass for each input shape of up to 8 images, "
+            "and replay it as one launch. Off, since no card was at hand to measure it."
+        ),
+    )
     cpu_threads: int | None = Field(
         None, ge=1, description="Threads of a model call. Default: cores / WEB_CONCURRENCY."
     )

@@ -147,6 +147,7 @@ async def _start_engine(app: FastAPI, settings: Settings) -> InferenceEngine:
             precision=settings.detection_precision,
             threads=settings.cpu_threads or default_threads(settings.web_concurrency),
             input_size=settings.detection_input_size,
+            cuda_graphs=settings.cuda_graphs,
             registry=registry,
         )
     )

@@ -29,6 +29,9 @@ class DevicePlan:
     product_dtype: "torch.dtype"
     """Of weights, and so of the matrix products with them."""
     attention_dtype: "torch.dtype"
+    attends_by_products: bool = False
+    """Whether attention is two matrix products with a softmax between, instead of PyTorch's own
+    kernel, which does not use the processor's instructions for bfloat16 without AMX."""
 
 
 def plan_device(wanted: str, precision: Precision = "auto") -> DevicePlan:
@@ -49,7 +52,10 @@ def plan_device(wanted: str, precision: Precision = "auto") -> DevicePlan:
     dtype: torch.dtype = getattr(torch, precision)
     if device == "cpu":
         # CPUs have no kernels in half precision for all of the network; the products suffice.
-        return DevicePlan(device, torch.float32, dtype, _cpu_attention_dtype(dtype))
+        in_half = dtype is torch.bfloat16 and _cpu_computes_in_bfloat16()
+        attention = torch.bfloat16 if in_half else torch.float32
+        has_tiles = _cpu_has("_is_amx_tile_supported")
+        return DevicePlan(device, torch.float32, dtype, attention, in_half and not has_tiles)
     return DevicePlan(device, dtype, dtype, dtype)
 
 
@@ -59,18 +65,6 @@ def _best_precision(device: str) -> Literal["float32", "bfloat16", "float16"]:
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     return "bfloat16" if device == "cpu" and _cpu_computes_in_bfloat16() else "float32"
-
-
-def _cpu_attention_dtype(product_dtype: "torch.dtype") -> "torch.dtype":
-    """bfloat16 where the processor multiplies tiles in it (AMX), a third of float32's time.
-
-    With AVX512_BF16 alone PyTorch's attention takes as long in bfloat16, or longer.
-    """
-    import torch
-
-    if product_dtype is torch.bfloat16 and _cpu_has("_is_amx_tile_supported"):
-        return torch.bfloat16
-    return torch.float32
 
 
 def _find_device(wanted: str) -> str:

@@ -103,6 +103,7 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
         precision: WantedPrecision = "auto",
         threads: int = 1,
         input_size: int | None = None,
+        cuda_graphs: bool = False,
         registry: ModelRegistry | None = None,
     ) -> None:
         self.name = source.name
@@ -114,6 +115,7 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
         self._precision = precision
         self._threads = threads
         self._wanted_input_size = input_size
+        self._cuda_graphs = cuda_graphs
         self._registry = registry
         self._backend: DetectorBackend
         self._labels: tuple[str, ...] = ()
@@ -175,7 +177,13 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
         from app.inference.detector_backends.selection import BackendWish, select_backend
         from app.inference.yolos_network import YolosNetwork
 
-        wish = BackendWish(self._wanted_backend, self._device, self._precision, self._threads)
+        wish = BackendWish(
+            self._wanted_backend,
+            self._device,
+            self._precision,
+            self._threads,
+            cuda_graphs=self._cuda_graphs,
+        )
         return select_backend(
             wish,
             lambda plan: YolosNetwork(
@@ -189,7 +197,9 @@ class ObjectDetector(InferenceModel[ImageInput, PreparedImage, Detections]):
     def warm_up(self) -> None:
         width, height = self.preprocessing.input_size(640, 480)
         blank = np.zeros((height, width, 3), np.uint8)
-        self.predict([PreparedImage(blank, 640, 480, DetectionSettings(threshold=0.5))])
+        # The second time a pass may be recorded, which takes longer than the first.
+        for _ in range(2 if self._cuda_graphs else 1):
+            self.predict([PreparedImage(blank, 640, 480, DetectionSettings(threshold=0.5))])
 
     def predict(self, batch: Sequence[PreparedImage]) -> list[Detections]:
         logits, boxes = self.forward(np.stack([image.pixels for image in batch]))

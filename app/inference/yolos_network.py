@@ -9,6 +9,7 @@ In float32 no answer changes but by rounding; the tests compare it with
 `YolosForObjectDetection`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from torch.nn import functional
 from app.inference.device import DevicePlan
 from app.inference.yolos_checkpoint import Checkpoint, Config
 from app.inference.yolos_positions import PositionEmbeddings
+
+# 16 MB in half precision.
+_MOST_SCORES = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Layer:
     heads: int
     activation: Any
     attention_dtype: torch.dtype
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor]
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """(N, tokens, hidden) to the same."""
@@ -84,7 +89,7 @@ class Layer:
 
     def _finish(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key, value = (part.to(self.attention_dtype) for part in (query, key, value))
-        attended = functional.scaled_dot_product_attention(query, key, value)
+        attended = self.attend(query, key, value)
         # Sums and normalisation stay in the precision of `tokens`.
         tokens = tokens + self.attention_output(attended.transpose(1, 2).flatten(2))
         return tokens + self.narrow(self.activation(self.widen(self.norm_after(tokens))))
@@ -121,6 +126,11 @@ class YolosNetwork:
         )
         self.detection_tokens = self._to(self._weights["vit.embeddings.detection_tokens"])
         self.class_token = self._to(self._weights["vit.embeddings.cls_token"])
+        self._attend: Callable[[Tensor, Tensor, Tensor], Tensor] = (
+            ProductAttention(plan.attention_dtype)
+            if plan.attends_by_products
+            else functional.scaled_dot_product_attention
+        )
         self.layers = [
             self._layer(f"vit.encoder.layer.{index}", config)
             for index in range(config.num_hidden_layers)
@@ -175,6 +185,7 @@ class YolosNetwork:
             heads=config.num_attention_heads,
             activation=_find_activation(config.hidden_act),
             attention_dtype=self.plan.attention_dtype,
+            attend=self._attend,
         )
 
     def _perceptron(self, name: str) -> list[Linear]:
@@ -198,6 +209,43 @@ class YolosNetwork:
 
     def _to(self, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         return tensor.to(self.device, dtype or self.plan.dtype).contiguous()
+
+
+class ProductAttention:
+    """Attention as two matrix products with a softmax between, so many queries at a time that
+    their scores fit into buffers of 16 MB, which stay: to get and give back that much memory for
+    each layer takes longer than the products.
+
+    Scores are rounded to the precision of the inputs, as in PyTorch's own kernel they are not.
+    Used on one thread alone.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._scores = torch.empty(_MOST_SCORES, dtype=dtype)
+        self._shares = torch.empty(_MOST_SCORES, dtype=dtype)
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(N, heads, queries, size), and keys and values (N, heads, tokens, size), to the first."""
+        count, heads, queries, size = query.shape
+        every, tokens = count * heads, key.shape[2]
+        scaled = (query * size**-0.5).reshape(every, queries, size)
+        keys = key.reshape(every, tokens, size).transpose(1, 2)
+        values = value.reshape(every, tokens, size)
+        attended = torch.empty_like(scaled)
+        rows = max(1, _MOST_SCORES // (every * tokens))
+        parts = torch.split(scaled, rows, 1), torch.split(attended, rows, 1)
+        for part, into in zip(*parts, strict=True):
+            shape = every, part.shape[1], tokens
+            scores, shares = self._scores, self._shares
+            if math.prod(shape) <= _MOST_SCORES:
+                scores = scores[: math.prod(shape)].view(shape)
+                shares = shares[: math.prod(shape)].view(shape)
+            else:
+                scores, shares = scores.new_empty(shape), scores.new_empty(shape)
+            torch.bmm(part, keys, out=scores)
+            torch.softmax(scores, -1, out=shares)
+            into.copy_(torch.bmm(shares, values))
+        return attended.view(count, heads, queries, size)
 
 
 def _find_activation(name: str) -> Callable[[Tensor], Tensor]:

@@ -10,12 +10,14 @@ import torch
 from app.inference.device import default_threads, plan_device
 
 
-def test_attention_is_in_bfloat16_only_where_tiles_are_multiplied_in_it() -> None:
+def test_attention_is_in_bfloat16_where_the_processor_computes_in_it() -> None:
     plan = plan_device("cpu", "bfloat16")
     assert plan.product_dtype is torch.bfloat16
     assert plan.dtype is torch.float32
     has_tiles = torch.cpu._is_amx_tile_supported()
-    assert plan.attention_dtype is (torch.bfloat16 if has_tiles else torch.float32)
+    computes_in_bfloat16 = has_tiles or torch.cpu._is_avx512_bf16_supported()
+    assert plan.attention_dtype is (torch.bfloat16 if computes_in_bfloat16 else torch.float32)
+    assert plan.attends_by_products is (computes_in_bfloat16 and not has_tiles)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])

@@ -44,6 +44,7 @@ class BackendWish:
     device: str = "auto"
     precision: WantedPrecision = "auto"
     threads: int = 1
+    cuda_graphs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,9 @@ def _build_torch(
             "`pip install -r requirements-openvino.txt`, or requirements-onnxruntime.txt"
         )
     plan = plan_device(wish.device, wish.precision)
-    return reference if plan == reference.network.plan else TorchBackend(make_network(plan))
+    if plan == reference.network.plan:
+        return reference
+    return TorchBackend(make_network(plan), cuda_graphs=wish.cuda_graphs)
 
 
 def _build_openvino(wish: BackendWish, network: YolosNetwork) -> DetectorBackend:

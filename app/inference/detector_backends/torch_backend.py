@@ -1,29 +1,37 @@
 """The detector on PyTorch: on every device, and the reference for the others."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from app.inference.detector_backends.base import BackendName, RawDetections
+from app.inference.detector_backends.recorded_network import RecordedNetwork, record_cuda_graph
 from app.inference.yolos_network import YolosNetwork
 
 
 class TorchBackend:
-    """A `YolosNetwork`, given arrays."""
+    """A `YolosNetwork`, given arrays. With `cuda_graphs`, its passes on CUDA are recorded."""
 
     name: BackendName = "torch"
 
-    def __init__(self, network: YolosNetwork) -> None:
+    def __init__(self, network: YolosNetwork, *, cuda_graphs: bool = False) -> None:
         self.network = network
         self.precision = str(network.plan.product_dtype).removeprefix("torch.")
         self.device = network.plan.device
         self.version = str(torch.__version__)
+        self._is_cuda = self.device.startswith("cuda")
+        self._run: Callable[[Tensor], tuple[Tensor, Tensor]] = network
+        if cuda_graphs and self._is_cuda:
+            self._run = RecordedNetwork(network, record_cuda_graph)
 
     def forward(self, pixels: npt.NDArray[np.uint8]) -> RawDetections:
         values = torch.from_numpy(pixels)
-        if self.device.startswith("cuda"):
+        if self._is_cuda:
             # Only from pinned memory does a copy not wait for what the card is doing.
-            values = values.pin_memory()
+            values = values.pin_memory().to(self.device, non_blocking=True)
         with torch.inference_mode():
-            logits, boxes = self.network(values)
+            logits, boxes = self._run(values)
             return logits.cpu().numpy(), boxes.cpu().numpy()
