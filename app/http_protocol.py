@@ -60,14 +60,17 @@ class StartQueue:
 
     def _next_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._started = 0
-        while self._waiting and self._started < STARTS_PER_TURN:
-            protocol, cycle, app = self._waiting.popleft()
-            # By now others may have been refused.
-            if not protocol.shed(cycle):
-                self._started += 1
-                protocol.start_cycle(cycle, app)
-        if self._started:
-            loop.call_soon(self._next_turn, loop)
+        try:
+            while self._waiting and self._started < STARTS_PER_TURN:
+                protocol, cycle, app = self._waiting.popleft()
+                # By now others may have been refused.
+                if not protocol.shed(cycle):
+                    self._started += 1
+                    protocol.start_cycle(cycle, app)
+        finally:
+            # Also when one of them raises: the others still wait.
+            if self._started or self._waiting:
+                loop.call_soon(self._next_turn, loop)
 
 
 class WholeAnswerTransport:
@@ -154,6 +157,8 @@ class LookoutHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        # Armed by the answer to a request before it in the same read.
+        self._unset_keepalive_if_required()
         self.scope["state"][PRESENCE] = self._presence
         if self._head_began is None:
             self._await_head()
@@ -163,6 +168,16 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.is_ending and self.cycle is not None:
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        # Answered before its body was there: what waits now is the connection.
+        if self.cycle is not None and self.cycle.response_complete and not self.pipeline:
+            self._head_began = None
+            if self.timeout_keep_alive_task is None and not self.transport.is_closing():
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._starts.add(self, cycle, app)
@@ -174,16 +189,20 @@ class LookoutHttpProtocol(HttpToolsProtocol):
     def shed(self, cycle: RequestResponseCycle) -> bool:
         """Answer a request whose caller is to be refused; whether that was so."""
         shedder: Shedder | None = self.app_state.get(SHEDDER)
-        if shedder is None or not shedder.is_active or not cycle.keep_alive or cycle.disconnected:
+        if shedder is None or not shedder.is_active:
+            return False
+        if not cycle.keep_alive or self.is_ending or cycle.disconnected:
             return False
         answer = shedder.refuse(cycle.scope)
         if answer is None:
             return False
         date = b"".join(b"%b: %b\r\n" % pair for pair in cycle.default_headers)
         cycle.transport.write(_SERVICE_UNAVAILABLE + date + answer)
-        # What is still to come of its body is read and thrown away.
         cycle.response_started = cycle.response_complete = True
         self.on_response_complete()
+        if cycle.more_body and not self.transport.is_closing():
+            # It is read and thrown away, and must end in time as a head must.
+            self._await_head()
         return True
 
     def on_response_complete(self) -> None:

@@ -287,6 +287,49 @@ async def test_the_body_of_a_refused_request_is_thrown_away() -> None:
     connection.end()
 
 
+async def test_the_body_of_a_refused_request_must_end_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(LookoutHttpProtocol, "head_timeout_s", 0.05)
+    connection = Connection(ByPath("/text"))
+    head = b"POST /text HTTP/1.1\r\nHost: lookout\r\nContent-Length: 6\r\n\r\n"
+    connection.protocol.data_received(head + b"G")
+    await until(lambda: connection.transport.closed)
+
+
+@pytest.mark.parametrize("split", [0, 3, 6])
+async def test_a_connection_that_idles_after_a_refusal_is_closed(split: int) -> None:
+    connection = Connection(ByPath("/text"))
+    connection.protocol.timeout_keep_alive = 0
+    head = b"POST /text HTTP/1.1\r\nHost: lookout\r\nContent-Length: 6\r\n\r\n"
+    body = b"a body"
+    connection.protocol.data_received(head + body[:split])
+    if split < len(body):
+        connection.protocol.data_received(body[split:])
+    assert connection.transport.writes == [REFUSED]
+    await until(lambda: connection.transport.closed)
+
+
+async def test_a_request_behind_a_refused_one_has_all_its_time() -> None:
+    connection = Connection(ByPath("/text"))
+    connection.protocol.timeout_keep_alive = 0
+    LEFT.clear()
+    connection.protocol.data_received(GET % b"text" + GET % b"wait")
+    for _ in range(5):
+        await asyncio.sleep(0.01)
+    assert not connection.transport.closed
+    connection.end()
+    await until(lambda: len(LEFT) == 1)
+
+
+async def test_nobody_is_refused_early_by_a_process_that_ends() -> None:
+    connection = Connection(ByPath("/text"))
+    connection.protocol.is_ending = True
+    (written,) = await connection.get("text")
+    assert written.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert connection.transport.closed
+
+
 async def test_a_refusal_waits_for_the_answers_before_it() -> None:
     connection = Connection(ByPath("/text"))
     written = await connection.send(GET % b"head-like" + GET % b"text" + GET % b"text", writes=3)
