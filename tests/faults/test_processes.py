@@ -167,14 +167,21 @@ async def test_clients_that_send_a_byte_at_a_time_keep_nobody_waiting(
             writer.write(b" ")
             await asyncio.wait({answer}, timeout=0.5)
         writer.close()
-        return answer.result()
+        try:
+            return answer.result()
+        except ConnectionResetError:
+            # A byte that was on its way when the server closed makes it say so, and the answer
+            # that it had sent is thrown away.
+            return b"reset"
 
     dawdlers = [asyncio.create_task(dawdle()) for _ in range(50)]
     while not all(dawdler.done() for dawdler in dawdlers):
         assert (await client.post("/prediction", json={"text": "me"})).status_code == 200
         await asyncio.sleep(0.1)
-    for dawdler in dawdlers:
-        assert dawdler.result().startswith(b"HTTP/1.1 408")
+    ends = [dawdler.result().partition(b"\r\n")[0] for dawdler in dawdlers]
+    told = sum(end.startswith(b"HTTP/1.1 408") for end in ends)
+    assert told + ends.count(b"reset") == len(ends), ends
+    assert told > len(ends) // 2
 
 
 async def test_a_thousand_clients_that_vanish_leave_nothing_behind(
