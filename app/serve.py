@@ -62,6 +62,9 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "ws_per_message_deflate": False,
         # Over it the protocol itself closes with 1009, before the frame is in memory.
         "ws_max_size": settings.max_image_bytes + 1,
+        # Longer than proxies and clients keep theirs (nginx: 60 s). A request on a connection that
+        # is just being closed is lost: 18 of 1,720 were at twice the capacity, with uvicorn's 5 s.
+        "timeout_keep_alive": 75,
         "timeout_graceful_shutdown": round(settings.shutdown_timeout_s),
         "server_header": False,
         # uvicorn would trust this machine unasked, and so every local process.
