@@ -171,6 +171,8 @@ class LookoutHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        if self.parser.should_upgrade() and self._should_upgrade():
+            return
         # Answered before its body was there: what waits now is the connection.
         if self.cycle is not None and self.cycle.response_complete and not self.pipeline:
             self._head_began = None
@@ -193,6 +195,10 @@ class LookoutHttpProtocol(HttpToolsProtocol):
             return False
         if not cycle.keep_alive or self.is_ending or cycle.disconnected:
             return False
+        # Who does not read its answers waits for them as the application has it wait; and who has
+        # sent many requests at once has one after the other begun, not each from within the last.
+        if self.flow.write_paused or self.pipeline:
+            return False
         answer = shedder.refuse(cycle.scope)
         if answer is None:
             return False
@@ -212,6 +218,7 @@ class LookoutHttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         # Its handshake looks like the head of an answer, and no body follows.
         self.transport = self._answers.raw
+        self._unset_keepalive_if_required()
         super().handle_websocket_upgrade()
 
     def _await_head(self) -> None:

@@ -158,8 +158,8 @@ async def _start_engine(app: FastAPI, settings: Settings) -> InferenceEngine:
 
 
 def _tell_shedder(shedder: LoadShedder, batcher: DynamicBatcher[Any, Any]) -> None:
-    def on_batch(_size: int, _wait_s: float, _seconds: float) -> None:
-        shedder.on_batch(batcher.model.name, len(batcher), batcher.size)
+    def on_batch(size: int, _wait_s: float, _seconds: float) -> None:
+        shedder.on_batch(batcher.model.name, size, len(batcher), batcher.size)
 
     batcher.stats.on_batch.append(on_batch)
 

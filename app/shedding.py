@@ -30,7 +30,7 @@ _MOST = 1000
 
 _MARK = "@"
 
-_Key = tuple[str, str, bytes, bytes]
+_Key = tuple[str, str, bytes]
 
 
 @dataclass(slots=True)
@@ -93,8 +93,8 @@ class LoadShedder:
             until=self._clock() + _LONGEST_S,
         )
 
-    def on_batch(self, model: str, waiting: int, size: int) -> None:
-        """A model has done a batch, and `waiting` inputs are left in its queue of `size`."""
+    def on_batch(self, model: str, batch: int, waiting: int, size: int) -> None:
+        """A model has done `batch` inputs, and `waiting` are left in its queue of `size`."""
         if not self._refusals:
             return
         refused = [key for key, refusal in self._refusals.items() if refusal.model == model]
@@ -102,7 +102,9 @@ class LoadShedder:
             for key in refused:
                 del self._refusals[key]
             return
-        free = max(0, size - waiting)
+        # Where others fill each place at once, those remembered ask for the next batch's: the
+        # queue makes room for who has less waiting.
+        free = max(batch, size - waiting)
         now = self._clock()
         for place, key in enumerate(refused):
             refusal = self._refusals[key]
@@ -118,7 +120,10 @@ class LoadShedder:
         if key is None:
             return None
         refusal = self._refusals.get(key)
-        if refusal is None or refusal.until < self._clock():
+        if refusal is None:
+            return None
+        if refusal.until < self._clock():
+            del self._refusals[key]
             return None
         if refusal.passes:
             refusal.passes -= 1
@@ -143,7 +148,13 @@ def _find_key(scope: Scope) -> _Key | None:
         if name in (b"x-api-key", b"authorization"):
             if credentials is not None:
                 return None
-            credentials = value
+            credentials = value.strip()
+            if name == b"authorization":
+                # Others are no credentials of ours: a proxy's, which all callers share.
+                scheme, _, credentials = credentials.partition(b" ")
+                if scheme.lower() != b"bearer":
+                    return None
+                credentials = credentials.strip()
         elif name == b"content-length":
             length = value
         elif name in (b"origin", b"cookie", b"transfer-encoding", b"expect"):
@@ -151,6 +162,7 @@ def _find_key(scope: Scope) -> _Key | None:
     # Its length first: Python refuses to read thousands of digits.
     if not length.isdigit() or len(length) > 9 or int(length) > MAX_BODY_BYTES:
         return None
-    if credentials is None:
+    # A query could be written in any number of ways, each remembered on its own.
+    if not credentials or scope["query_string"]:
         return None
-    return scope["method"], scope["path"], scope["query_string"], credentials
+    return scope["method"], scope["path"], credentials

@@ -74,7 +74,12 @@ class GracefulServer(uvicorn.Server):
                 # Another name for the same socket, which the loop takes for one more.
                 twin = socket.socket(fileno=os.dup(listener.fileno()))
                 self.servers.append(
-                    await loop.create_server(make_protocol, sock=twin, backlog=self.config.backlog)
+                    await loop.create_server(
+                        make_protocol,
+                        sock=twin,
+                        ssl=self.config.ssl,
+                        backlog=self.config.backlog,
+                    )
                 )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

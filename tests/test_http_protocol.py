@@ -332,10 +332,39 @@ async def test_nobody_is_refused_early_by_a_process_that_ends() -> None:
 
 async def test_a_refusal_waits_for_the_answers_before_it() -> None:
     connection = Connection(ByPath("/text"))
-    written = await connection.send(GET % b"head-like" + GET % b"text" + GET % b"text", writes=3)
+    written = await connection.send(GET % b"head-like" + GET % b"text", writes=2)
     assert written[0].startswith(b"HTTP/1.1 200 OK\r\n")
-    assert written[1:] == [REFUSED] * 2
+    assert written[1] == REFUSED
     connection.end()
+
+
+async def test_hundreds_of_pipelined_requests_are_all_answered() -> None:
+    connection = Connection(ByPath("/text"))
+    written = await connection.send(GET % b"head-like" + 400 * (GET % b"text"), writes=401)
+    assert all(answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 503")) for answer in written)
+    connection.end()
+
+
+async def test_who_does_not_read_is_left_to_the_application() -> None:
+    connection = Connection(ByPath("/text"))
+    connection.protocol.pause_writing()
+    connection.protocol.data_received(GET % b"text")
+    assert connection.transport.writes == []
+    connection.protocol.resume_writing()
+    await until(lambda: bool(connection.transport.writes))
+    connection.end()
+
+
+async def test_a_stream_on_a_connection_used_before_has_no_keep_alive_timer(
+    connection: Connection,
+) -> None:
+    await connection.get("text")
+    connection.protocol.data_received(
+        b"GET /stream HTTP/1.1\r\nHost: lookout\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    assert connection.transport.protocol is not None
+    assert connection.protocol.timeout_keep_alive_task is None
 
 
 async def test_a_connection_that_is_to_close_is_left_to_the_application() -> None:

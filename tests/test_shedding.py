@@ -106,6 +106,8 @@ def test_each_is_in_the_access_log(
         request(KEY, (b"authorization", b"Bearer lk_one")),
         request(path="/predictions/batch"),
         request(query=b"a=1"),
+        # A proxy's, the same for all.
+        request((b"authorization", b"Basic bGtfb25l")),
         request() | {"method": "PUT"},
         # Browsers, which need headers of their own.
         request(KEY, (b"origin", b"https://example.com")),
@@ -128,6 +130,11 @@ def test_others_ask_the_application(shedder: LoadShedder, other: dict[str, Any])
     assert fresh.refuse(request()) is None
 
 
+def test_a_token_written_otherwise_is_the_same_caller(shedder: LoadShedder) -> None:
+    shedder.remember(request((b"authorization", b"Bearer lk_one")), FULL)
+    assert shedder.refuse(request((b"authorization", b"bearer   lk_one "))) is not None
+
+
 def test_an_error_that_says_nothing_of_the_next_request_is_not_remembered(
     shedder: LoadShedder,
 ) -> None:
@@ -139,13 +146,13 @@ def test_as_many_pass_as_there_are_places(shedder: LoadShedder) -> None:
     two = [request((b"x-api-key", name)) for name in (b"lk_one", b"lk_two")]
     for scope in two:
         shedder.remember(scope, FULL)
-    shedder.on_batch("newsgroups", SIZE - 6, SIZE)
+    shedder.on_batch("newsgroups", 0, SIZE - 6, SIZE)
     for scope in two:
         passed = [shedder.refuse(scope) is None for _ in range(5)]
         assert passed == [True] * 3 + [False] * 2
     # What was not used is not added up.
-    shedder.on_batch("newsgroups", SIZE - 6, SIZE)
-    shedder.on_batch("newsgroups", SIZE - 4, SIZE)
+    shedder.on_batch("newsgroups", 0, SIZE - 6, SIZE)
+    shedder.on_batch("newsgroups", 0, SIZE - 4, SIZE)
     assert [shedder.refuse(two[0]) is None for _ in range(3)] == [True, True, False]
 
 
@@ -155,23 +162,25 @@ def test_more_callers_than_places_take_turns(shedder: LoadShedder) -> None:
         shedder.remember(scope, FULL)
     passed = []
     for _ in range(3):
-        shedder.on_batch("newsgroups", SIZE - 1, SIZE)
+        shedder.on_batch("newsgroups", 0, SIZE - 1, SIZE)
         passed.append([shedder.refuse(scope) is None for scope in three])
     assert [sum(turn) for turn in passed] == [1, 1, 1]
     assert [sum(of_one) for of_one in zip(*passed, strict=True)] == [1, 1, 1]
 
 
-def test_a_full_queue_lets_nobody_pass(shedder: LoadShedder) -> None:
+def test_where_others_fill_each_place_they_may_ask_for_those_of_the_next_batch(
+    shedder: LoadShedder,
+) -> None:
     shedder.remember(request(), FULL)
-    shedder.on_batch("newsgroups", SIZE + 1, SIZE)
-    assert shedder.refuse(request()) is not None
+    shedder.on_batch("newsgroups", 2, SIZE, SIZE)
+    assert [shedder.refuse(request()) is None for _ in range(3)] == [True, True, False]
 
 
 def test_when_the_queue_is_nearly_empty_all_is_forgotten(shedder: LoadShedder) -> None:
     shedder.remember(request(), FULL)
     other = request(path="/object-detection")
     shedder.remember(other, QueueFullError(full="yolos"))
-    shedder.on_batch("newsgroups", 1, SIZE)
+    shedder.on_batch("newsgroups", 0, 1, SIZE)
     assert shedder.refuse(request()) is None
     assert shedder.refuse(other) is not None
 
@@ -181,7 +190,7 @@ def test_it_is_not_remembered_for_longer_than_a_second_without_a_batch(
 ) -> None:
     shedder.remember(request(), FULL)
     clock.present += 0.9
-    shedder.on_batch("newsgroups", SIZE, SIZE)
+    shedder.on_batch("newsgroups", 0, SIZE, SIZE)
     clock.present += 0.9
     assert shedder.refuse(request()) is not None
     clock.present += 0.2

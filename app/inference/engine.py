@@ -172,7 +172,7 @@ class _Guard:
     leaving would cost more than some models.
     """
 
-    __slots__ = ("_cancelled_before", "_presence", "_reason", "_task", "_timer")
+    __slots__ = ("_cancelled_before", "_has_ended", "_presence", "_reason", "_task", "_timer")
 
     def __init__(self, call: Call) -> None:
         task = asyncio.current_task()
@@ -180,6 +180,7 @@ class _Guard:
         self._task = task
         self._cancelled_before = task.cancelling()
         self._reason: AppError | None = None
+        self._has_ended = False
         # The loop's clock is that of `time.monotonic`.
         self._timer = asyncio.get_running_loop().call_at(call.deadline, self._on_deadline)
         self._presence = call.presence
@@ -193,6 +194,7 @@ class _Guard:
 
     def stop(self) -> None:
         """Guard no longer."""
+        self._has_ended = True
         self._timer.cancel()
         if self._presence is not None:
             self._presence.discard(self._on_leave)
@@ -204,7 +206,7 @@ class _Guard:
         self._cancel(CallerGoneError())
 
     def _cancel(self, reason: AppError) -> None:
-        if self._reason is None:
+        if self._reason is None and not self._has_ended:
             self._reason = reason
             self._task.cancel()
 
