@@ -62,9 +62,12 @@ class TestRequests:
     async def test_none_is_in_progress_when_all_are_answered(
         self, app: FastAPI, visitor: httpx.AsyncClient
     ) -> None:
-        app.state.publisher.publish()
-        samples = await measure(app, visitor)
-        assert samples.sum("lookout_http_requests_in_progress") == 0
+        # The publisher's own turn may come while the metrics are being asked for.
+        for _ in range(5):
+            samples = await measure(app, visitor)
+            if not samples.sum("lookout_http_requests_in_progress"):
+                return
+        pytest.fail("requests are in progress that nobody sent")
 
 
 class TestModels:
