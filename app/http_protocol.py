@@ -13,6 +13,9 @@ from app.scope_keys import PRESENCE, SHEDDER
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 30.0
 STARTS_PER_TURN = 128
+LAST_LOOK_S = 0.05
+"""What a connection whose time is over gets, to tell that its request lies there unread: timers of
+a busy loop may run before it reads what came in time."""
 
 _SERVICE_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\n"
 _TOO_LARGE = b"431 Request Header Fields Too Large", b"The head of the request is too large."
@@ -131,6 +134,7 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         self._head_began: float | None = None
         """On the loop's clock; None while no head is awaited."""
         self._head_timer: asyncio.TimerHandle | None = None
+        self._is_overdue = False
         self._answers: WholeAnswerTransport
         self._presence = ConnectionPresence()
 
@@ -149,11 +153,15 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         self._presence.leave()
 
     def data_received(self, data: bytes) -> None:
+        self._is_overdue = False
         super().data_received(data)
         if self._head_began is not None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(*_TOO_LARGE)
+        elif self.cycle is None or self.cycle.response_complete:
+            # A blank line, or more of a body that was answered before its end.
+            self._await_anything()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -176,10 +184,16 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         # Answered before its body was there: what waits now is the connection.
         if self.cycle is not None and self.cycle.response_complete and not self.pipeline:
             self._head_began = None
-            if self.timeout_keep_alive_task is None and not self.transport.is_closing():
-                self.timeout_keep_alive_task = self.loop.call_later(
-                    self.timeout_keep_alive, self.timeout_keep_alive_handler
-                )
+            self._await_anything()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self._is_overdue:
+            super().timeout_keep_alive_handler()
+        else:
+            self._is_overdue = True
+            self.timeout_keep_alive_task = self.loop.call_later(
+                LAST_LOOK_S, self.timeout_keep_alive_handler
+            )
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._starts.add(self, cycle, app)
@@ -221,6 +235,15 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         super().handle_websocket_upgrade()
 
+    def _await_anything(self) -> None:
+        if self.timeout_keep_alive_task is not None or self.transport.is_closing():
+            return
+        # Not where a WebSocket has it now.
+        if self.transport.get_protocol() is self:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
     def _await_head(self) -> None:
         self._head_bytes = 0
         self._head_began = self.loop.time()
@@ -239,6 +262,9 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         remaining_s = self._head_began + self.head_timeout_s - self.loop.time()
         if remaining_s > 0:
             self._start_timer(remaining_s)
+        elif not self._head_bytes and not self._is_overdue:
+            self._is_overdue = True
+            self._start_timer(LAST_LOOK_S)
         else:
             self._refuse(*_TOO_SLOW)
 

@@ -10,7 +10,13 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from app.http_protocol import MAX_HEAD_BYTES, STARTS_PER_TURN, LookoutHttpProtocol, StartQueue
+from app.http_protocol import (
+    LAST_LOOK_S,
+    MAX_HEAD_BYTES,
+    STARTS_PER_TURN,
+    LookoutHttpProtocol,
+    StartQueue,
+)
 from app.scope_keys import PRESENCE, SHEDDER
 from tests.support.waiting import until
 
@@ -43,6 +49,10 @@ class RecordingTransport(asyncio.Transport):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = protocol
 
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self.protocol is not None
+        return self.protocol
+
     def pause_reading(self) -> None:
         pass
 
@@ -61,6 +71,7 @@ class Connection:
         server_state.default_headers = [(b"date", b"today")]
         state = {} if shedder is None else {SHEDDER: shedder}
         self.protocol = LookoutHttpProtocol(config, server_state, state, starts=starts)
+        self.transport.set_protocol(self.protocol)
         self.protocol.connection_made(self.transport)
 
     def end(self) -> None:
@@ -245,6 +256,65 @@ class TestHeadTimer:
         assert connection.transport.closed
 
 
+class TestIdleConnection:
+    """What comes at the last moment may lie unread when the timer of a busy loop runs."""
+
+    async def test_a_request_at_the_last_moment_is_answered(self, connection: Connection) -> None:
+        await connection.get("text")
+        connection.protocol.timeout_keep_alive_handler()
+        (written,) = await connection.get("text")
+        assert written.startswith(b"HTTP/1.1 200 ")
+        await asyncio.sleep(2 * LAST_LOOK_S)
+        assert not connection.transport.closed
+
+    async def test_a_first_request_at_the_last_moment_is_answered(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(LookoutHttpProtocol, "head_timeout_s", 0.0)
+        connection = Connection()
+        # The timer of the head has run, and nothing had been read.
+        await asyncio.sleep(LAST_LOOK_S / 5)
+        (written,) = await connection.get("text")
+        assert written.startswith(b"HTTP/1.1 200 ")
+        await asyncio.sleep(2 * LAST_LOOK_S)
+        assert not connection.transport.closed
+        connection.end()
+
+    async def test_one_that_says_nothing_more_is_closed(self, connection: Connection) -> None:
+        connection.protocol.timeout_keep_alive = 0
+        await connection.get("text")
+        await until(lambda: connection.transport.closed)
+
+    async def test_one_that_sends_a_blank_line_and_nothing_more_is_closed(
+        self, connection: Connection
+    ) -> None:
+        await connection.get("text")
+        connection.protocol.timeout_keep_alive = 0
+        connection.protocol.data_received(b"\r\n")
+        await until(lambda: connection.transport.closed)
+
+    async def test_one_that_stops_in_a_body_that_was_answered_is_closed(
+        self, connection: Connection
+    ) -> None:
+        head = b"POST /text HTTP/1.1\r\nHost: lookout\r\nContent-Length: 60\r\n\r\n"
+        (written,) = await connection.send(head)
+        assert written.startswith(b"HTTP/1.1 200 ")
+        connection.protocol.timeout_keep_alive = 0
+        connection.protocol.data_received(b"a part")
+        await until(lambda: connection.transport.closed)
+
+    async def test_one_that_sends_such_a_body_slowly_is_left_alone(
+        self, connection: Connection
+    ) -> None:
+        head = b"POST /text HTTP/1.1\r\nHost: lookout\r\nContent-Length: 60\r\n\r\n"
+        await connection.send(head)
+        connection.protocol.timeout_keep_alive = 0
+        for _ in range(4):
+            connection.protocol.data_received(b"a part")
+            await asyncio.sleep(LAST_LOOK_S / 2)
+        assert not connection.transport.closed
+
+
 async def test_the_application_is_told_when_the_client_leaves() -> None:
     LEFT.clear()
     staying, leaving = Connection(), Connection()
@@ -315,8 +385,7 @@ async def test_a_request_behind_a_refused_one_has_all_its_time() -> None:
     connection.protocol.timeout_keep_alive = 0
     LEFT.clear()
     connection.protocol.data_received(GET % b"text" + GET % b"wait")
-    for _ in range(5):
-        await asyncio.sleep(0.01)
+    await asyncio.sleep(3 * LAST_LOOK_S)
     assert not connection.transport.closed
     connection.end()
     await until(lambda: len(LEFT) == 1)
@@ -363,7 +432,7 @@ async def test_a_stream_on_a_connection_used_before_has_no_keep_alive_timer(
         b"GET /stream HTTP/1.1\r\nHost: lookout\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
-    assert connection.transport.protocol is not None
+    assert connection.transport.protocol is not connection.protocol
     assert connection.protocol.timeout_keep_alive_task is None
 
 

@@ -29,9 +29,14 @@ from app.inference.base import (
     QueueFullError,
 )
 from app.inference.fair_queue import FairQueue, WorkItem
+from app.inference.service_rate import ServiceRate
 
 PreparedT = TypeVar("PreparedT")
 OutputT = TypeVar("OutputT")
+
+# Who would wait for longer than this share of the time to its deadline is refused: what is let in
+# shall be answered, also when the model slows down, or other callers come and take their turns.
+_SHARE_TO_WAIT = 0.5
 
 
 @dataclass(slots=True)
@@ -87,8 +92,7 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         # deadline of those that waited at the last look has passed.
         self._withdrawn = 0
         self._first_deadline = math.inf
-        # Seconds of model time per unit of cost, a moving average; None until measured.
-        self._seconds_per_cost: float | None = None
+        self._rate = ServiceRate()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -121,8 +125,8 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
     ) -> list[WorkItem[PreparedT, OutputT]]:
         """Queue `items`, all or none. Each one's `future` gets its output or an exception.
 
-        Raises `QueueFullError` when the queue is full or its work cannot be done before
-        `deadline`, `InferenceTimeoutError` when that has passed, and `ModelUnavailableError`
+        Raises `QueueFullError` when the queue is full or too slow for `deadline`,
+        `InferenceTimeoutError` when that has passed, and `ModelUnavailableError`
         when the model is not ready.
         """
         self.check_capacity(len(items), flow=flow, deadline=deadline)
@@ -155,11 +159,12 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
                 # What failed beside the first failure is told to nobody, and that is no mistake.
                 item.future.exception()
 
-    def check_capacity(self, count: int, *, flow: str, deadline: float) -> None:
+    def check_capacity(self, count: int, *, flow: str, deadline: float, ahead: int = 0) -> None:
         """Raise what `submit` would raise for `count` items now; make room as it would.
 
         For callers whose items cost work before they can be submitted: a refusal that comes
-        after the image has been decoded is late, and took time from those that are served.
+        after the image has been decoded is late, and took time from those that are served. `ahead`
+        is the number of items that have passed here, and will be submitted and served before.
         """
         if self.state is not ModelState.READY or self._stopping:
             self.stats.refused["unavailable"] += count
@@ -184,8 +189,12 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         if now >= deadline:
             self.stats.expired += count
             raise InferenceTimeoutError
-        wait_s = self._queue.cost_before(flow, count) * (self._seconds_per_cost or 0.0)
-        if now + wait_s > deadline:
+        wait_s = (
+            self._rate.remaining_s(now)
+            + self._queue.cost_before(flow, count) * self._rate.seconds_per_cost
+            + ahead * self._rate.seconds_per_item
+        )
+        if wait_s > (deadline - now) * _SHARE_TO_WAIT:
             self.stats.refused["deadline"] += count
             raise QueueFullError(retry_after_s=wait_s)
 
@@ -204,7 +213,7 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
 
     def expected_wait_s(self) -> float:
         """Seconds until what waits now is done, from the measured rate; 0 before a measurement."""
-        return self._queue.cost * (self._seconds_per_cost or 0.0)
+        return self._queue.cost * self._rate.seconds_per_cost
 
     def _schedule_dispatch(self) -> None:
         # Not at once: requests that the loop reads in the same turn go into the same batch.
@@ -219,8 +228,10 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         batch = self._queue.take(self.model.batch_budget, self._is_wanted)
         if batch:
             self._in_flight = batch
+            self._rate.begin(time.monotonic(), sum(item.cost for item in batch))
             self._jobs.put(batch)
         else:
+            self._rate.rest()
             self._idle.set()
 
     def _is_wanted(self, item: WorkItem[PreparedT, OutputT]) -> bool:
@@ -337,13 +348,12 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
                 self.stats.answered += 1
                 item.future.set_result(result)
         self.stats.batches += 1
-        per_cost = (finished - started) / max(1, cost)
-        known = self._seconds_per_cost
-        self._seconds_per_cost = per_cost if known is None else 0.8 * known + 0.2 * per_cost
+        self._rate.finish(time.monotonic(), len(batch), cost)
         if self._queue:
             # The callers just answered get the loop first: what they send next joins the batch.
             self._schedule_dispatch()
         else:
+            self._rate.rest()
             self._idle.set()
         # Last, so that one that raises stops nothing.
         for observe in self.stats.on_batch:
@@ -376,4 +386,5 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
                 # One each: the traceback of a shared one would grow with every caller.
                 item.future.set_exception(make_error())
         self._in_flight = []
+        self._rate.rest()
         self._idle.set()

@@ -6,6 +6,7 @@ the forward pass of this one), the model's batcher, and back with its timing.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class ModelHandle(Generic[InputT, OutputT]):
         self.batcher: DynamicBatcher[Any, OutputT] = DynamicBatcher(model, size=queue_size)
         self._pool = pool
         self._queue_size = queue_size
-        self._preprocessing = 0
+        self._preprocessing: Counter[str] = Counter()
 
     @property
     def name(self) -> str:
@@ -123,7 +124,7 @@ class ModelHandle(Generic[InputT, OutputT]):
     async def _predict_many(self, items: Sequence[InputT], call: Call) -> list[Answer[OutputT]]:
         arrived = time.monotonic()
         if self.model.preprocess_computes:
-            self.batcher.check_capacity(len(items), flow=call.flow, deadline=call.deadline)
+            self._check_capacity(len(items), call)
             prepared = [await self._preprocess(item, call) for item in items]
         else:
             prepared = [self.model.preprocess(item) for item in items]
@@ -147,17 +148,26 @@ class ModelHandle(Generic[InputT, OutputT]):
             for item, output in zip(work, outputs, strict=True)
         ]
 
-    async def _preprocess(self, item: InputT, call: Call) -> Any:
+    def _check_capacity(self, count: int, call: Call) -> None:
         # The pool's own queue has no bound; images that wait for decoding are held in memory.
-        if self._preprocessing >= self._queue_size:
+        if self._preprocessing.total() >= self._queue_size:
+            self.batcher.stats.refused["queue_full"] += count
             raise QueueFullError(retry_after_s=max(1.0, self.batcher.expected_wait_s()))
-        self._preprocessing += 1
+        # As in the queue, flows take turns.
+        turns = self._preprocessing[call.flow] + count
+        ahead = sum(min(waiting, turns) for waiting in self._preprocessing.values())
+        self.batcher.check_capacity(count, flow=call.flow, deadline=call.deadline, ahead=ahead)
+
+    async def _preprocess(self, item: InputT, call: Call) -> Any:
+        self._preprocessing[call.flow] += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._pool, self._preprocess_in_time, item, call.deadline
             )
         finally:
-            self._preprocessing -= 1
+            self._preprocessing[call.flow] -= 1
+            if not self._preprocessing[call.flow]:
+                del self._preprocessing[call.flow]
 
     def _preprocess_in_time(self, item: InputT, deadline: float) -> Any:
         if time.monotonic() >= deadline:

@@ -9,7 +9,7 @@ In float32 no answer changes but by rounding; the tests compare it with
 `YolosForObjectDetection`.
 """
 
-import math
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +74,7 @@ class Layer:
         count, length, hidden = tokens.shape
         projected = self.query_key_value(self.norm_before(tokens))
         parts = projected.view(count, length, 3, self.heads, hidden // self.heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind()
         return self._finish(tokens, query, key, value)
 
     def last(self, tokens: Tensor, queries: int) -> Tensor:
@@ -83,7 +83,7 @@ class Layer:
         size = hidden // self.heads
         normed = self.norm_before(tokens).to(self.key_value.weight.dtype)
         parts = self.key_value(normed).view(count, length, 2, self.heads, size)
-        key, value = parts.permute(2, 0, 3, 1, 4)
+        key, value = parts.permute(2, 0, 3, 1, 4).unbind()
         query = self.query(normed[:, -queries:]).view(count, queries, self.heads, size)
         return self._finish(tokens[:, -queries:], query.transpose(1, 2), key, value)
 
@@ -146,13 +146,19 @@ class YolosNetwork:
         Logits: (N, queries, labels + 1), the last being "no object". Boxes: (N, queries, 4) as
         centre x, centre y, width and height relative to the image. Both are float32.
         """
+        return self.compute(pixels, *self.positions.find(pixels.shape[1], pixels.shape[2]))
+
+    def compute(
+        self, pixels: Tensor, positions: Tensor, middle: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The same with the position embeddings of the input's shape: no Python that depends on
+        the input, so that it can be traced."""
         count, height, width, _ = pixels.shape
         rows, columns = height // self.patch, width // self.patch
         patches = pixels.to(self.device, non_blocking=True).view(
             count, rows, self.patch, columns, self.patch * 3
         )
         patches = patches.transpose(2, 3).reshape(count, rows * columns, -1)
-        positions, middle = self.positions.find(height, width)
         tokens = torch.cat(
             (
                 self.class_token.expand(count, -1, -1),
@@ -226,26 +232,43 @@ class ProductAttention:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(N, heads, queries, size), and keys and values (N, heads, tokens, size), to the first."""
-        count, heads, queries, size = query.shape
-        every, tokens = count * heads, key.shape[2]
-        scaled = (query * size**-0.5).reshape(every, queries, size)
-        keys = key.reshape(every, tokens, size).transpose(1, 2)
-        values = value.reshape(every, tokens, size)
-        attended = torch.empty_like(scaled)
-        rows = max(1, _MOST_SCORES // (every * tokens))
-        parts = torch.split(scaled, rows, 1), torch.split(attended, rows, 1)
-        for part, into in zip(*parts, strict=True):
-            shape = every, part.shape[1], tokens
-            scores, shares = self._scores, self._shares
-            if math.prod(shape) <= _MOST_SCORES:
-                scores = scores[: math.prod(shape)].view(shape)
-                shares = shares[: math.prod(shape)].view(shape)
-            else:
-                scores, shares = scores.new_empty(shape), scores.new_empty(shape)
-            torch.bmm(part, keys, out=scores)
-            torch.softmax(scores, -1, out=shares)
-            into.copy_(torch.bmm(shares, values))
-        return attended.view(count, heads, queries, size)
+        # A trace would have as many steps for every input as it had for the first.
+        is_tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        attend = _script_attention() if is_tracing else _attend_in_parts
+        return attend(query, key, value, self._scores, self._shares)
+
+
+def _attend_in_parts(
+    query: Tensor, key: Tensor, value: Tensor, scores_memory: Tensor, shares_memory: Tensor
+) -> Tensor:
+    # In the Python that TorchScript knows.
+    count, heads, queries, size = query.shape
+    every, tokens = count * heads, key.shape[2]
+    scaled = (query * size**-0.5).reshape(every, queries, size)
+    keys = key.reshape(every, tokens, size).transpose(1, 2)
+    values = value.reshape(every, tokens, size)
+    attended = torch.empty_like(scaled)
+    rows = max(1, scores_memory.numel() // (every * tokens))
+    for start in range(0, queries, rows):
+        part = scaled[:, start : start + rows]
+        shape = [every, part.shape[1], tokens]
+        count_of_scores = every * part.shape[1] * tokens
+        if count_of_scores <= scores_memory.numel():
+            scores = scores_memory[:count_of_scores].view(shape)
+            shares = shares_memory[:count_of_scores].view(shape)
+        else:
+            scores, shares = scores_memory.new_empty(shape), scores_memory.new_empty(shape)
+        torch.bmm(part, keys, out=scores)
+        torch.softmax(scores, -1, out=shares)
+        attended[:, start : start + rows] = torch.bmm(shares, values)
+    return attended.view(count, heads, queries, size)
+
+
+@functools.cache
+def _script_attention() -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
+    scripted: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    scripted = torch.jit.script(_attend_in_parts)
+    return scripted
 
 
 def _find_activation(name: str) -> Callable[[Tensor], Tensor]:

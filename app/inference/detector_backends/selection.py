@@ -139,9 +139,8 @@ def _build_torch(
             "`pip install -r requirements-openvino.txt`, or requirements-onnxruntime.txt"
         )
     plan = plan_device(wish.device, wish.precision)
-    if plan == reference.network.plan:
-        return reference
-    return TorchBackend(make_network(plan), cuda_graphs=wish.cuda_graphs)
+    network = reference.network if plan == reference.network.plan else make_network(plan)
+    return TorchBackend(network, traced=True, cuda_graphs=wish.cuda_graphs)
 
 
 def _build_openvino(wish: BackendWish, network: YolosNetwork) -> DetectorBackend:
