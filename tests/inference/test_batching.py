@@ -351,6 +351,24 @@ class TestAdmission:
             model.gate.open()
             assert await results([first, *work]) == [0, 10]
 
+    async def test_there_must_be_time_for_twice_the_expected_wait(self) -> None:
+        model = EchoModel()
+        async with running(model) as batcher:
+            first = await occupy(batcher)
+            measured = time.monotonic()
+            await until(lambda: time.monotonic() > measured + 0.02)
+            model.gate.open()
+            await results([first])
+            first = await occupy(batcher)
+            work = submit(batcher, [Item(1, cost=1000)])
+            wait_s = batcher.expected_wait_s()
+            with pytest.raises(QueueFullError):
+                submit(batcher, items(2), deadline=time.monotonic() + 1.8 * wait_s)
+            # What is left of the batch under way counts too: at most a thousandth of it.
+            last = submit(batcher, items(3), deadline=time.monotonic() + 2.2 * wait_s)
+            model.gate.open()
+            assert await results([first, *work, *last]) == [0, 10, 30]
+
 
 class TestLife:
     async def test_it_knows_its_model_once_started(self) -> None:

@@ -217,6 +217,36 @@ class TestBadInput:
             model.parse_gate.open()
             assert [answer.output for answer in await asyncio.gather(*waiting)] == [0, 10, 20]
 
+    async def test_images_that_are_being_decoded_count_as_waiting_in_turns(self) -> None:
+        model = ParsingModel()
+        async with serving(model, queue_size=300) as engine:
+            handle = engine.get("echo")
+            # One batch teaches it the rate.
+            model.gate.shut()
+            first = asyncio.create_task(handle.predict(Item(0), call()))
+            await model.gate.has_visitor()
+            measured = time.monotonic()
+            await until(lambda: time.monotonic() > measured + 0.02)
+            model.gate.open()
+            await first
+            model.parse_gate.shut()
+            now = time.monotonic()
+            patient = call(flow="greedy", deadline=now + 3600)
+            waiting = [
+                asyncio.create_task(handle.predict(Item(i), patient)) for i in range(20, 220)
+            ]
+            await model.parse_gate.has_visitor()
+            # All of them take four seconds and more; a turn of each flow, a fraction of one.
+            with pytest.raises(QueueFullError):
+                await handle.predict(Item(1), call(flow="greedy", deadline=now + 7))
+            another = call(flow="modest", deadline=now + 7)
+            modest = asyncio.create_task(handle.predict(Item(2), another))
+            await asyncio.sleep(0)
+            assert not modest.done()
+            model.parse_gate.open()
+            assert (await modest).output == 20
+            await asyncio.gather(*waiting)
+
 
 class TestLife:
     async def test_a_name_that_no_model_has(self) -> None:
