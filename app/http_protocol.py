@@ -187,6 +187,9 @@ class LookoutHttpProtocol(HttpToolsProtocol):
             self._await_anything()
 
     def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_protocol() is not self:
+            # A WebSocket has it now: its handshake came behind a request that was still answered.
+            return
         if self._is_overdue:
             super().timeout_keep_alive_handler()
         else:

@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from app import http_protocol
 from app.http_protocol import (
     LAST_LOOK_S,
     MAX_HEAD_BYTES,
@@ -111,6 +112,8 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.accept"})
+        if scope["path"] == "/stay":
+            await receive()
         return
     request = Request(scope, receive)
     responses: dict[str, Callable[[], Response]] = {
@@ -259,12 +262,17 @@ class TestHeadTimer:
 class TestIdleConnection:
     """What comes at the last moment may lie unread when the timer of a busy loop runs."""
 
+    @pytest.fixture(autouse=True)
+    def patiently(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # So that a busy machine cannot take so long between two lines of a test.
+        monkeypatch.setattr(http_protocol, "LAST_LOOK_S", 0.6)
+
     async def test_a_request_at_the_last_moment_is_answered(self, connection: Connection) -> None:
         await connection.get("text")
         connection.protocol.timeout_keep_alive_handler()
         (written,) = await connection.get("text")
         assert written.startswith(b"HTTP/1.1 200 ")
-        await asyncio.sleep(2 * LAST_LOOK_S)
+        await asyncio.sleep(0.7)
         assert not connection.transport.closed
 
     async def test_a_first_request_at_the_last_moment_is_answered(
@@ -273,10 +281,10 @@ class TestIdleConnection:
         monkeypatch.setattr(LookoutHttpProtocol, "head_timeout_s", 0.0)
         connection = Connection()
         # The timer of the head has run, and nothing had been read.
-        await asyncio.sleep(LAST_LOOK_S / 5)
+        await asyncio.sleep(0.05)
         (written,) = await connection.get("text")
         assert written.startswith(b"HTTP/1.1 200 ")
-        await asyncio.sleep(2 * LAST_LOOK_S)
+        await asyncio.sleep(0.7)
         assert not connection.transport.closed
         connection.end()
 
@@ -311,7 +319,7 @@ class TestIdleConnection:
         connection.protocol.timeout_keep_alive = 0
         for _ in range(4):
             connection.protocol.data_received(b"a part")
-            await asyncio.sleep(LAST_LOOK_S / 2)
+            await asyncio.sleep(0.2)
         assert not connection.transport.closed
 
 
@@ -434,6 +442,21 @@ async def test_a_stream_on_a_connection_used_before_has_no_keep_alive_timer(
     )
     assert connection.transport.protocol is not connection.protocol
     assert connection.protocol.timeout_keep_alive_task is None
+
+
+async def test_a_stream_asked_for_behind_a_request_has_none_either(
+    connection: Connection,
+) -> None:
+    connection.protocol.timeout_keep_alive = 0
+    upgrade = (
+        b"GET /stay HTTP/1.1\r\nHost: lookout\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    connection.protocol.data_received(GET % b"text" + upgrade)
+    assert connection.transport.protocol is not connection.protocol
+    await until(lambda: any(b"found" in written for written in connection.transport.writes))
+    await asyncio.sleep(3 * LAST_LOOK_S)
+    assert not connection.transport.closed
 
 
 async def test_a_connection_that_is_to_close_is_left_to_the_application() -> None:

@@ -92,7 +92,7 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
         # deadline of those that waited at the last look has passed.
         self._withdrawn = 0
         self._first_deadline = math.inf
-        self._rate = ServiceRate()
+        self._rate = ServiceRate(model.batch_budget)
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -121,15 +121,19 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
             await asyncio.to_thread(self._thread.join, timeout_s)
 
     def submit(
-        self, items: Sequence[PreparedT], *, flow: str, deadline: float
+        self, items: Sequence[PreparedT], *, flow: str, deadline: float, is_let_in: bool = False
     ) -> list[WorkItem[PreparedT, OutputT]]:
         """Queue `items`, all or none. Each one's `future` gets its output or an exception.
+
+        `is_let_in`: they have passed `check_capacity` before, and are refused only if they cannot
+        be done in time at all.
 
         Raises `QueueFullError` when the queue is full or too slow for `deadline`,
         `InferenceTimeoutError` when that has passed, and `ModelUnavailableError`
         when the model is not ready.
         """
-        self.check_capacity(len(items), flow=flow, deadline=deadline)
+        share = 1.0 if is_let_in else _SHARE_TO_WAIT
+        self._make_room(len(items), flow, deadline, share)
         now = time.monotonic()
         work = [
             WorkItem(
@@ -159,44 +163,60 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
                 # What failed beside the first failure is told to nobody, and that is no mistake.
                 item.future.exception()
 
-    def check_capacity(self, count: int, *, flow: str, deadline: float, ahead: int = 0) -> None:
+    def check_capacity(
+        self, count: int, *, flow: str, deadline: float, ahead: int = 0, ahead_s: float = 0.0
+    ) -> None:
         """Raise what `submit` would raise for `count` items now; make room as it would.
 
         For callers whose items cost work before they can be submitted: a refusal that comes
         after the image has been decoded is late, and took time from those that are served. `ahead`
-        is the number of items that have passed here, and will be submitted and served before.
+        is the number of items that have passed here, and will be submitted and served before;
+        `ahead_s` what else passes before these can be submitted.
         """
+        self._make_room(count, flow, deadline, _SHARE_TO_WAIT, ahead, ahead_s)
+
+    def _make_room(
+        self,
+        count: int,
+        flow: str,
+        deadline: float,
+        share: float,
+        ahead: int = 0,
+        ahead_s: float = 0.0,
+    ) -> None:
         if self.state is not ModelState.READY or self._stopping:
             self.stats.refused["unavailable"] += count
             raise ModelUnavailableError(retry_after_s=self.restart_pause_s)
         now = time.monotonic()
-        if self._is_too_full(count) and (self._withdrawn or now >= self._first_deadline):
-            self._discard_unwanted()
-        if self._is_too_full(count):
-            places = len(self._queue) + count - self.size
-            evicted = self._queue.evict_for(flow, count, places)
-            self.stats.refused["queue_full"] += len(evicted) or count
-            if not evicted:
-                raise QueueFullError(
-                    retry_after_s=self.expected_wait_s(),
-                    # Fewer inputs might find room.
-                    full=self.model.name if count == 1 else None,
-                )
-            for item in evicted:
-                if not item.future.done():
-                    retry_after_s = self.expected_wait_s()
-                    item.future.set_exception(QueueFullError(retry_after_s=retry_after_s))
         if now >= deadline:
             self.stats.expired += count
             raise InferenceTimeoutError
-        wait_s = (
-            self._rate.remaining_s(now)
-            + self._queue.cost_before(flow, count) * self._rate.seconds_per_cost
-            + ahead * self._rate.seconds_per_item
-        )
-        if wait_s > (deadline - now) * _SHARE_TO_WAIT:
+        if self._is_too_full(count) and (self._withdrawn or now >= self._first_deadline):
+            self._discard_unwanted()
+        places = len(self._queue) + count - self.size if self._is_too_full(count) else 0
+        if places and not self._queue.can_evict_for(flow, count, places):
+            self.stats.refused["queue_full"] += count
+            raise QueueFullError(
+                retry_after_s=self.expected_wait_s(),
+                # Fewer inputs might find room.
+                full=self.model.name if count == 1 else None,
+            )
+        wait_s = ahead_s + self._rate.remaining_s(now)
+        wait_s += self._rate.expected_s(self._queue.cost_before(flow, count), items=ahead)
+        if wait_s > (deadline - now) * share:
             self.stats.refused["deadline"] += count
             raise QueueFullError(retry_after_s=wait_s)
+        # Last: nobody is turned out for one who is refused after all.
+        if places:
+            self._evict(places)
+
+    def _evict(self, places: int) -> None:
+        evicted = self._queue.evict(places)
+        self.stats.refused["queue_full"] += len(evicted)
+        for item in evicted:
+            if not item.future.done():
+                retry_after_s = self.expected_wait_s()
+                item.future.set_exception(QueueFullError(retry_after_s=retry_after_s))
 
     def _discard_unwanted(self) -> None:
         """Take out who has left or come too late, and would hold a place until its turn comes.
@@ -213,7 +233,7 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
 
     def expected_wait_s(self) -> float:
         """Seconds until what waits now is done, from the measured rate; 0 before a measurement."""
-        return self._queue.cost * self._rate.seconds_per_cost
+        return self._rate.expected_s(self._queue.cost)
 
     def _schedule_dispatch(self) -> None:
         # Not at once: requests that the loop reads in the same turn go into the same batch.
@@ -317,6 +337,8 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
             ready.cancel()
             return
         self.info = info
+        # Loading may have changed the budget, and where the model computes.
+        self._rate = ServiceRate(self.model.batch_budget)
         self.state = ModelState.READY
         if not ready.done():
             ready.set_result(info)
@@ -348,7 +370,9 @@ class DynamicBatcher(Generic[PreparedT, OutputT]):
                 self.stats.answered += 1
                 item.future.set_result(result)
         self.stats.batches += 1
-        self._rate.finish(time.monotonic(), len(batch), cost)
+        self._rate.finish(
+            time.monotonic(), items=len(batch), cost=cost, computed_s=finished - started
+        )
         if self._queue:
             # The callers just answered get the loop first: what they send next joins the batch.
             self._schedule_dispatch()

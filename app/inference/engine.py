@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +24,8 @@ from app.inference.base import (
     QueueFullError,
 )
 from app.inference.batching import DynamicBatcher
+from app.inference.preprocess_pool import PreprocessPool
+from app.inference.service_rate import MovingAverage
 from app.presence import Presence
 
 InputT = TypeVar("InputT")
@@ -67,7 +68,7 @@ class ModelHandle(Generic[InputT, OutputT]):
     def __init__(
         self,
         model: InferenceModel[InputT, Any, OutputT],
-        pool: ThreadPoolExecutor,
+        pool: PreprocessPool,
         *,
         queue_size: int,
     ) -> None:
@@ -76,6 +77,7 @@ class ModelHandle(Generic[InputT, OutputT]):
         self._pool = pool
         self._queue_size = queue_size
         self._preprocessing: Counter[str] = Counter()
+        self._preprocess_s = MovingAverage()
 
     @property
     def name(self) -> str:
@@ -129,7 +131,12 @@ class ModelHandle(Generic[InputT, OutputT]):
         else:
             prepared = [self.model.preprocess(item) for item in items]
         decoded = time.monotonic()
-        work = self.batcher.submit(prepared, flow=call.flow, deadline=call.deadline)
+        work = self.batcher.submit(
+            prepared,
+            flow=call.flow,
+            deadline=call.deadline,
+            is_let_in=self.model.preprocess_computes,
+        )
         try:
             outputs = [await item.future for item in work]
         finally:
@@ -149,30 +156,36 @@ class ModelHandle(Generic[InputT, OutputT]):
         ]
 
     def _check_capacity(self, count: int, call: Call) -> None:
-        # The pool's own queue has no bound; images that wait for decoding are held in memory.
+        # Images that wait for decoding are held in memory.
         if self._preprocessing.total() >= self._queue_size:
             self.batcher.stats.refused["queue_full"] += count
             raise QueueFullError(retry_after_s=max(1.0, self.batcher.expected_wait_s()))
-        # As in the queue, flows take turns.
+        # Flows take turns, here as in the queue.
         turns = self._preprocessing[call.flow] + count
         ahead = sum(min(waiting, turns) for waiting in self._preprocessing.values())
-        self.batcher.check_capacity(count, flow=call.flow, deadline=call.deadline, ahead=ahead)
+        self.batcher.check_capacity(
+            count,
+            flow=call.flow,
+            deadline=call.deadline,
+            ahead=ahead,
+            ahead_s=ahead * self._preprocess_s.value / self._pool.threads,
+        )
 
     async def _preprocess(self, item: InputT, call: Call) -> Any:
+        def preprocess() -> Any:
+            if time.monotonic() >= call.deadline:
+                raise InferenceTimeoutError
+            return self.model.preprocess(item)
+
         self._preprocessing[call.flow] += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._preprocess_in_time, item, call.deadline
-            )
+            prepared, seconds = await self._pool.run(call.flow, preprocess)
         finally:
             self._preprocessing[call.flow] -= 1
             if not self._preprocessing[call.flow]:
                 del self._preprocessing[call.flow]
-
-    def _preprocess_in_time(self, item: InputT, deadline: float) -> Any:
-        if time.monotonic() >= deadline:
-            raise InferenceTimeoutError
-        return self.model.preprocess(item)
+        self._preprocess_s.add(seconds)
+        return prepared
 
 
 class _Guard:
@@ -226,7 +239,7 @@ class InferenceEngine:
 
     def __init__(self, *, queue_size: int, preprocess_threads: int = 2) -> None:
         self._queue_size = queue_size
-        self._pool = ThreadPoolExecutor(preprocess_threads, thread_name_prefix="preprocess")
+        self._pool = PreprocessPool(preprocess_threads)
         self._handles: dict[str, ModelHandle[Any, Any]] = {}
 
     def add(self, model: InferenceModel[InputT, Any, OutputT]) -> ModelHandle[InputT, OutputT]:
@@ -269,7 +282,7 @@ class InferenceEngine:
     async def stop(self, timeout_s: float) -> None:
         """Finish what waits within `timeout_s`, then end all threads."""
         await asyncio.gather(*(handle.batcher.stop(timeout_s) for handle in self.handles))
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shut_down()
 
     def problems(self) -> dict[str, str]:
         """Why the engine is not ready, by part; empty when it is."""

@@ -110,16 +110,18 @@ class FairQueue(Generic[PreparedT, OutputT]):
         served = sum(min(len(items), turns) for items in self._flows.values())
         return self.cost / self._size * served
 
-    def evict_for(self, flow: str, count: int, places: int) -> list[WorkItem[PreparedT, OutputT]]:
-        """Remove `places` items from flows longer than `flow` will be with `count` more, or none.
+    def can_evict_for(self, flow: str, count: int, places: int) -> bool:
+        """Whether flows longer than `flow` will be with `count` more have `places` items more."""
+        fair_length = self._length(flow) + count
+        surplus = sum(max(0, len(items) - fair_length) for items in self._flows.values())
+        return surplus >= places
+
+    def evict(self, places: int) -> list[WorkItem[PreparedT, OutputT]]:
+        """Remove `places` items, where `can_evict_for` says that there are so many.
 
         The newest of the longest go first, so that nobody is refused for the sake of a caller
         who has more waiting.
         """
-        fair_length = self._length(flow) + count
-        surplus = sum(max(0, len(items) - fair_length) for items in self._flows.values())
-        if surplus < places:
-            return []
         evicted = []
         for _ in range(places):
             item = self._flows[max(self._flows, key=self._length)].pop()

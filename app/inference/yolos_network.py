@@ -109,6 +109,8 @@ class YolosNetwork:
         """`scale` and `shift` normalise the 8-bit value of each channel: scale * x + shift."""
         config = checkpoint.config
         self.plan = plan
+        self._config = config
+        self._normalised_by = (tuple(scale), tuple(shift))
         self._weights = checkpoint.weights
         self._epsilon: float = config.layer_norm_eps
         self.device = torch.device(plan.device)
@@ -176,6 +178,16 @@ class YolosNetwork:
         logits = _perceive(self.classifier, found)
         boxes = _perceive(self.box_predictor, found).float().sigmoid()
         return logits.float(), boxes
+
+    def equals(self, other: "YolosNetwork") -> bool:
+        """Whether both are made of the same weights, configuration, normalisation and plan."""
+        return (
+            self.plan == other.plan
+            and self._config.to_dict() == other._config.to_dict()
+            and self._normalised_by == other._normalised_by
+            and self._weights.keys() == other._weights.keys()
+            and all(torch.equal(it, other._weights[name]) for name, it in self._weights.items())
+        )
 
     def _layer(self, name: str, config: Config) -> Layer:
         parts = [f"{name}.attention.attention.{part}" for part in ("query", "key", "value")]

@@ -369,6 +369,40 @@ class TestAdmission:
             model.gate.open()
             assert await results([first, *work, *last]) == [0, 10, 30]
 
+    async def test_nobody_is_turned_out_for_one_who_is_refused_after_all(self) -> None:
+        model = EchoModel()
+        async with running(model, size=4) as batcher:
+            first = await occupy(batcher)
+            measured = time.monotonic()
+            await until(lambda: time.monotonic() > measured + 0.02)
+            model.gate.open()
+            await results([first])
+            first = await occupy(batcher)
+            greedy = submit(batcher, [Item(i, cost=1000) for i in range(4)], flow="greedy")
+            # One turn of the other takes 20 s and more.
+            with pytest.raises(QueueFullError):
+                submit(batcher, items(7), flow="modest", deadline=time.monotonic() + 5)
+            assert len(batcher) == 4
+            model.gate.open()
+            assert await results([first, *greedy]) == [0, 0, 10, 20, 30]
+
+    async def test_who_was_let_in_is_refused_only_when_there_is_no_time_at_all(self) -> None:
+        model = EchoModel()
+        async with running(model) as batcher:
+            first = await occupy(batcher)
+            measured = time.monotonic()
+            await until(lambda: time.monotonic() > measured + 0.02)
+            model.gate.open()
+            await results([first])
+            first = await occupy(batcher)
+            work = submit(batcher, [Item(1, cost=1000)])
+            deadline = time.monotonic() + 1.5 * batcher.expected_wait_s()
+            with pytest.raises(QueueFullError):
+                submit(batcher, items(2), deadline=deadline)
+            let_in = batcher.submit(items(3), flow="somebody", deadline=deadline, is_let_in=True)
+            model.gate.open()
+            assert await results([first, *work, *let_in]) == [0, 10, 30]
+
 
 class TestLife:
     async def test_it_knows_its_model_once_started(self) -> None:

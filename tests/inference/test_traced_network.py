@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from app.inference import yolos_network
+from app.inference.detector_backends import traced_network
 from app.inference.detector_backends.canary import canary_images
 from app.inference.detector_backends.selection import BackendWish, select_backend
 from app.inference.detector_backends.traced_network import trace_network
@@ -72,9 +73,38 @@ def test_the_backend_that_serves_runs_no_python_of_the_network(
         torch.testing.assert_close(found, before, rtol=0, atol=1e-6)
 
 
+def test_a_model_that_is_loaded_again_gets_the_trace_that_it_had(
+    folder: Path, tmp_path: Path
+) -> None:
+    plan = plan_device("cpu", "float32")
+    traced = trace_network(make_network(folder, plan))
+    assert trace_network(make_network(folder, plan)) is traced
+    # Not one of other weights, or of another plan.
+    write_checkpoint(tmp_path, seed=8)
+    assert trace_network(make_network(tmp_path, plan)) is not traced
+    by_products = replace(plan, attends_by_products=True)
+    assert trace_network(make_network(folder, by_products)) is not traced
+
+
+@torch.inference_mode()
+def test_in_bfloat16_without_amx_it_answers_as_the_network(folder: Path) -> None:
+    plan = replace(
+        plan_device("cpu", "bfloat16"),
+        attention_dtype=torch.bfloat16,
+        attends_by_products=True,
+    )
+    network = make_network(folder, plan)
+    traced = trace_network(network)
+    assert traced is not network
+    pixels = torch.randint(0, 256, (2, 48, 80, 3), dtype=torch.uint8)
+    for found, expected in zip(traced(pixels), network(pixels), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 class TestWhereItCannotBeTraced:
     @pytest.fixture
-    def network(self, folder: Path) -> YolosNetwork:
+    def network(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> YolosNetwork:
+        monkeypatch.setattr(traced_network, "_traces", [])
         return make_network(folder, plan_device("cpu", "float32"))
 
     def test_the_network_goes_on(
@@ -87,11 +117,17 @@ class TestWhereItCannotBeTraced:
         assert trace_network(network) is network
 
     @pytest.mark.parametrize("wrong", [1.0, float("nan")])
+    @pytest.mark.parametrize("part", [0, 1])
     def test_a_trace_that_answers_otherwise_is_not_used(
-        self, network: YolosNetwork, wrong: float, monkeypatch: pytest.MonkeyPatch
+        self, network: YolosNetwork, wrong: float, part: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        def replay(pixels: Tensor, *_positions: Tensor) -> list[Tensor]:
+            outputs = list(network(pixels))
+            outputs[part] = outputs[part] + wrong
+            return outputs
+
         def trace(*_: object, **__: object) -> Any:
-            return lambda pixels, *_positions: (network(pixels)[0] + wrong, network(pixels)[1])
+            return replay
 
         monkeypatch.setattr(torch.jit, "trace", trace)
         assert trace_network(network) is network

@@ -13,38 +13,49 @@ from torch import Tensor
 
 from app.inference.yolos_network import YolosNetwork
 
-# Of the image that is traced and of one that the trace has not seen, in patches.
+# Of the image that is traced, and number and size of some that the trace has not seen, in patches.
 _TRACED_ROWS, _TRACED_COLUMNS = 3, 4
 _CHECKED = (2, 5, 3)
 # The same kernels run.
 _TOLERANCE = 1e-4
 
 
-def trace_network(network: YolosNetwork) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+Pass = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+# PyTorch keeps every trace and its weights until the process ends. A model that is loaded again,
+# since its thread had died, gets the one it had.
+_traces: list[tuple[YolosNetwork, Pass]] = []
+
+
+def trace_network(network: YolosNetwork) -> Pass:
     """What answers as `network` does, for images of all shapes, without holding Python's lock.
 
     `network` itself where PyTorch cannot trace it or the trace answers otherwise: slow beside a
     busy event loop is better than not at all.
     """
+    for earlier, traced in _traces:
+        if earlier.equals(network):
+            return traced
     try:
         with torch.inference_mode():
             traced = _trace(network)
-            rows, columns = _CHECKED[1:]
-            unseen = _noise(network, _CHECKED[0], rows, columns)
-            pairs = zip(traced(unseen), network(unseen), strict=True)
-            deviation = max((one - other).abs().max().item() for one, other in pairs)
+            unseen = _noise(network, *_CHECKED)
+            # PyTorch optimises a trace when it has seen a pass of it.
+            traced(unseen)
+            pairs = list(zip(traced(unseen), network(unseen), strict=True))
+        agrees = all(torch.allclose(*pair, rtol=0, atol=_TOLERANCE) for pair in pairs)
     # Whatever PyTorch says: it no longer promises to trace every network.
     except Exception as error:
         logger.warning("the detector's passes are not traced: {!r}", error)
         return network
-    # Not `>`: NaN is no agreement.
-    if not deviation <= _TOLERANCE:
-        logger.warning("a traced pass is {:g} away from the network's own", deviation)
+    if not agrees:
+        logger.warning("traced passes of the detector are not used: they answer otherwise")
         return network
+    _traces.append((network, traced))
     return traced
 
 
-def _trace(network: YolosNetwork) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def _trace(network: YolosNetwork) -> Pass:
     find = network.positions.find
     pixels = _noise(network, 1, _TRACED_ROWS, _TRACED_COLUMNS)
     positions, middle = find(pixels.shape[1], pixels.shape[2])
