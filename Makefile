@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
+# Processes that run tests: many of the tests wait for processes of their own.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-browser lint audit check-deploy format bench soak soak-faults clean
@@ -38,10 +40,10 @@ run: $(VENV)/.run
 	@HOST="$(HOST)" PORT="$(PORT)" $(BIN)/python -m app.serve
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -m "not browser" -n $(JOBS) --dist loadfile
 
 test-browser: $(VENV)/.dev
-	$(BIN)/python -m pytest -m browser tests/browser
+	$(BIN)/python -m pytest -m browser tests/browser -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
