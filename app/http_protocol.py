@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol, with bounds on a request's head, and answers that leave in one piece."""
 
 import asyncio
+import select
 from collections import deque
 from typing import Any, Protocol
 
@@ -14,8 +15,8 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 30.0
 STARTS_PER_TURN = 128
 LAST_LOOK_S = 0.05
-"""What a connection whose time is over gets, to tell that its request lies there unread: timers of
-a busy loop may run before it reads what came in time."""
+"""What a connection whose time is over gets, once and again while something lies there unread: a
+busy loop may come to its timers long after it last read."""
 
 _SERVICE_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\n"
 _TOO_LARGE = b"431 Request Header Fields Too Large", b"The head of the request is too large."
@@ -187,10 +188,10 @@ class LookoutHttpProtocol(HttpToolsProtocol):
             self._await_anything()
 
     def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_protocol() is not self:
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:
             # A WebSocket has it now: its handshake came behind a request that was still answered.
             return
-        if self._is_overdue:
+        if self._is_overdue and not self._has_unread():
             super().timeout_keep_alive_handler()
         else:
             self._is_overdue = True
@@ -238,6 +239,15 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         super().handle_websocket_upgrade()
 
+    def _has_unread(self) -> bool:
+        """Whether the system holds something of the client's that the loop has not read."""
+        socket = self.transport.get_extra_info("socket")
+        if socket is None or self.transport.is_closing():
+            return False
+        poller = select.poll()
+        poller.register(socket.fileno(), select.POLLIN)
+        return bool(poller.poll(0))
+
     def _await_anything(self) -> None:
         if self.timeout_keep_alive_task is not None or self.transport.is_closing():
             return
@@ -265,7 +275,7 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         remaining_s = self._head_began + self.head_timeout_s - self.loop.time()
         if remaining_s > 0:
             self._start_timer(remaining_s)
-        elif not self._head_bytes and not self._is_overdue:
+        elif not self._head_bytes and not (self._is_overdue and not self._has_unread()):
             self._is_overdue = True
             self._start_timer(LAST_LOOK_S)
         else:

@@ -1,6 +1,7 @@
 """What the server writes on a connection, write by write, and how it bounds what it reads."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -36,6 +37,10 @@ class RecordingTransport(asyncio.Transport):
         self.writes: list[bytes] = []
         self.closed = False
         self.protocol: asyncio.BaseProtocol | None = None
+        self.socket: socket.socket | None = None
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return self.socket if name == "socket" else super().get_extra_info(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.closed, "written after the end"
@@ -287,6 +292,24 @@ class TestIdleConnection:
         await asyncio.sleep(0.7)
         assert not connection.transport.closed
         connection.end()
+
+    async def test_a_request_that_lies_unread_is_waited_for(
+        self, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(http_protocol, "LAST_LOOK_S", 0.01)
+        client, server = socket.socketpair()
+        with client, server:
+            connection.transport.socket = server
+            connection.protocol.timeout_keep_alive = 0
+            client.send(GET % b"text")
+            await connection.get("text")
+            # The loop is busy for long; then it reads.
+            await asyncio.sleep(0.2)
+            assert not connection.transport.closed
+            connection.protocol.data_received(server.recv(1000))
+            # And when nothing lies there any more, it is closed.
+            await until(lambda: connection.transport.closed)
+            assert len(connection.transport.writes) == 2
 
     async def test_one_that_says_nothing_more_is_closed(self, connection: Connection) -> None:
         connection.protocol.timeout_keep_alive = 0
