@@ -191,10 +191,9 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             # A WebSocket has it now: its handshake came behind a request that was still answered.
             return
-        if self._is_overdue and not self._has_unread():
+        if not self._gets_another_look():
             super().timeout_keep_alive_handler()
         else:
-            self._is_overdue = True
             self.timeout_keep_alive_task = self.loop.call_later(
                 LAST_LOOK_S, self.timeout_keep_alive_handler
             )
@@ -239,6 +238,11 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         super().handle_websocket_upgrade()
 
+    def _gets_another_look(self) -> bool:
+        """Whether what is awaited may have come in time, and not been read yet."""
+        was_overdue, self._is_overdue = self._is_overdue, True
+        return not was_overdue or self._has_unread()
+
     def _has_unread(self) -> bool:
         """Whether the system holds something of the client's that the loop has not read."""
         socket = self.transport.get_extra_info("socket")
@@ -275,8 +279,7 @@ class LookoutHttpProtocol(HttpToolsProtocol):
         remaining_s = self._head_began + self.head_timeout_s - self.loop.time()
         if remaining_s > 0:
             self._start_timer(remaining_s)
-        elif not self._head_bytes and not (self._is_overdue and not self._has_unread()):
-            self._is_overdue = True
+        elif not self._head_bytes and self._gets_another_look():
             self._start_timer(LAST_LOOK_S)
         else:
             self._refuse(*_TOO_SLOW)

@@ -1,6 +1,7 @@
 """Turns before the threads that decode."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -73,9 +74,14 @@ class TestTurnLimiter:
 class TestPool:
     async def test_a_result_comes_with_the_seconds_it_took(self) -> None:
         pool = PreprocessPool(1)
-        result, seconds = await pool.run("somebody", lambda: 7)
+
+        def decode() -> int:
+            time.sleep(0.02)
+            return 7
+
+        result, seconds = await pool.run("somebody", decode)
         assert result == 7
-        assert seconds >= 0
+        assert seconds >= 0.02
         pool.shut_down()
 
     async def test_an_error_is_raised_and_gives_its_place_back(self) -> None:
